@@ -1,0 +1,2 @@
+//! longhaul-bench
+fn main() {}

@@ -1,0 +1,2 @@
+//! longhaul-gateway
+fn main() {}
