@@ -17,7 +17,7 @@ pub(super) fn read(payload: &[u8]) -> Result<Option<(CloseCode, &str)>, Protocol
             // §7.4.1: 1004, 1005, 1006 and 1015 never travel; §7.4.2: below 1000 nothing is
             // used, up to 2999 only what is registered.
             if !code.is_allowed() && number != BAD_GATEWAY {
-                return Err(ProtocolError::CloseCode(number));
+                return Err(ProtocolError::CloseCodeNotAllowed(number));
             }
             let reason =
                 std::str::from_utf8(reason).map_err(|_| ProtocolError::CloseReasonNotUtf8)?;
@@ -38,7 +38,7 @@ mod tests {
             let expected = if allowed {
                 Ok(Some(number))
             } else {
-                Err(ProtocolError::CloseCode(number))
+                Err(ProtocolError::CloseCodeNotAllowed(number))
             };
             assert_eq!(got, expected, "code {number}");
         }

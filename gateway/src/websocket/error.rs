@@ -39,7 +39,7 @@ pub enum ProtocolError {
     ClosePayloadLength,
     /// §7.4: the close code may not be sent.
     #[error("close code {0} must not be sent")]
-    CloseCode(u16),
+    CloseCodeNotAllowed(u16),
     /// §5.5.1: the reason is text.
     #[error("the reason in a close frame is not valid UTF-8")]
     CloseReasonNotUtf8,

@@ -32,6 +32,9 @@ pub mod outgoing;
 mod refusal;
 pub mod upgrade;
 
+#[cfg(test)]
+mod tests;
+
 pub use assembler::{Assembler, AssemblyLimits, Incoming};
 pub use error::ProtocolError;
 pub use refusal::Refusal;
