@@ -7,9 +7,10 @@
 use std::mem;
 use std::ops::ControlFlow;
 
-use super::head::{FrameKind, HEAD_BYTES_MAX, Head};
+use super::head::{FrameKind, Head};
 use super::mask::{advance, unmask};
 use super::message::PartialMessage;
+use super::unfinished::{Frame, Reading, Unfinished};
 use super::{CloseCode, ProtocolError, close};
 
 /// One message from the client, unmasked; text is valid UTF-8.
@@ -40,43 +41,6 @@ pub struct AssemblyLimits {
 #[derive(Debug, Default)]
 pub struct Assembler {
     unfinished: Option<Box<Unfinished>>,
-}
-
-/// What has arrived of a message that has not ended.
-#[derive(Debug)]
-struct Unfinished {
-    reading: Reading,
-    /// A data message of which some frame has begun.
-    message: Option<PartialMessage>,
-    /// The unmasked start of a control frame, at most 125 bytes.
-    control: Vec<u8>,
-}
-
-/// Where in the byte stream the last chunk ended.
-#[derive(Debug)]
-enum Reading {
-    /// Between two frames of a message.
-    Boundary,
-    /// Inside a header.
-    Head {
-        bytes: [u8; HEAD_BYTES_MAX],
-        len: u8,
-    },
-    /// Inside a payload.
-    Payload(Frame),
-    /// After a close frame, an error, or a sink that had enough (§5.5.1, §7.1.7).
-    Closed,
-}
-
-/// A frame whose payload is being read.
-#[derive(Clone, Copy, Debug)]
-struct Frame {
-    kind: FrameKind,
-    is_final: bool,
-    /// As the next byte meets it.
-    mask: [u8; 4],
-    /// Payload bytes that have not arrived.
-    remaining: usize,
 }
 
 impl Assembler {
@@ -112,10 +76,7 @@ impl Assembler {
     /// Heap held for an unfinished message, in bytes.
     pub fn heap_bytes(&self) -> usize {
         self.unfinished.as_deref().map_or(0, |unfinished| {
-            let message = unfinished.message.as_ref();
-            size_of::<Unfinished>()
-                + unfinished.control.capacity()
-                + message.map_or(0, PartialMessage::heap_bytes)
+            size_of::<Unfinished>() + unfinished.heap_bytes()
         })
     }
 
@@ -126,23 +87,17 @@ impl Assembler {
         sink: &mut impl FnMut(Incoming<'_>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, ProtocolError> {
         while !bytes.is_empty() {
-            let (frame, head_len) = match self.reading() {
-                Reading::Closed => return Ok(ControlFlow::Break(())),
-                Reading::Payload(frame) => (*frame, 0),
-                Reading::Boundary | Reading::Head { .. } => match self.read_head(bytes, limits)? {
-                    Some(begun) => begun,
-                    None => break,
-                },
+            let (mut frame, head_len) = match self.next_frame(bytes, limits)? {
+                Next::Frame(frame, head_len) => (frame, head_len),
+                Next::NeedsMore => break,
+                Next::Closed => return Ok(ControlFlow::Break(())),
             };
             let (_, after_head) = bytes.split_at_mut(head_len);
             let arrived = frame.remaining.min(after_head.len());
             let (payload, rest) = after_head.split_at_mut(arrived);
             unmask(payload, frame.mask);
-            let frame = Frame {
-                mask: advance(frame.mask, arrived),
-                remaining: frame.remaining - arrived,
-                ..frame
-            };
+            frame.mask = advance(frame.mask, arrived);
+            frame.remaining -= arrived;
             let flow = if frame.kind.is_control() {
                 self.read_control(frame, payload, sink)?
             } else {
@@ -156,43 +111,27 @@ impl Assembler {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// The frame that `bytes` begin, joined with what is kept of its header, and how many of
-    /// `bytes` belong to the header. `None` keeps all of them: the header is not complete.
-    fn read_head(
-        &mut self,
-        bytes: &[u8],
-        limits: &AssemblyLimits,
-    ) -> Result<Option<(Frame, usize)>, ProtocolError> {
-        let (mut joined, kept) = match self.reading() {
-            Reading::Head { bytes, len } => (*bytes, usize::from(*len)),
-            _ => ([0; HEAD_BYTES_MAX], 0),
+    /// The frame that `bytes` begin or go on with, and how many of them belong to its header.
+    fn next_frame(&mut self, bytes: &[u8], limits: &AssemblyLimits) -> Result<Next, ProtocolError> {
+        let head = match self.unfinished.as_deref_mut() {
+            None => Head::parse(bytes)?,
+            Some(unfinished) => match unfinished.reading {
+                Reading::Closed => return Ok(Next::Closed),
+                Reading::Payload(frame) => return Ok(Next::Frame(frame, 0)),
+                Reading::Boundary | Reading::Head { .. } => unfinished.join_head(bytes)?,
+            },
         };
-        let start = if kept > 0 {
-            let more = bytes.len().min(HEAD_BYTES_MAX - kept);
-            joined[kept..kept + more].copy_from_slice(&bytes[..more]);
-            &joined[..kept + more]
-        } else {
-            bytes
+        let Some((head, head_len)) = head else {
+            self.unfinished().keep_head(bytes);
+            return Ok(Next::NeedsMore);
         };
-        let Some((head, head_len)) = Head::parse(start)? else {
-            // An incomplete header is shorter than the longest one.
-            let len = start.len().min(HEAD_BYTES_MAX);
-            let mut bytes = [0; HEAD_BYTES_MAX];
-            bytes[..len].copy_from_slice(&start[..len]);
-            let len = len as u8;
-            self.unfinished().reading = Reading::Head { bytes, len };
-            return Ok(None);
-        };
-        if let Some(unfinished) = &mut self.unfinished {
-            unfinished.reading = Reading::Boundary;
-        }
         let frame = Frame {
             kind: head.kind,
             is_final: head.is_final,
             mask: head.mask,
             remaining: self.admit(&head, limits)?,
         };
-        Ok(Some((frame, head_len - kept)))
+        Ok(Next::Frame(frame, head_len))
     }
 
     /// Checks a header against the message that it comes in; gives the payload length.
@@ -258,7 +197,7 @@ impl Assembler {
         };
         message.append(payload, len_max)?;
         if !is_whole {
-            unfinished.reading = frame.next_reading();
+            unfinished.leave(frame);
             return Ok(ControlFlow::Continue(()));
         }
         let message = unfinished.message.take();
@@ -278,7 +217,7 @@ impl Assembler {
         if frame.remaining > 0 {
             let unfinished = self.unfinished();
             unfinished.control.extend_from_slice(payload);
-            unfinished.reading = frame.next_reading();
+            unfinished.leave(frame);
             return Ok(ControlFlow::Continue(()));
         }
         let Some(unfinished) = &mut self.unfinished else {
@@ -292,13 +231,6 @@ impl Assembler {
         }
         control.extend_from_slice(payload);
         deliver_control(frame.kind, &control, sink)
-    }
-
-    fn reading(&self) -> &Reading {
-        match &self.unfinished {
-            Some(unfinished) => &unfinished.reading,
-            None => &Reading::Boundary,
-        }
     }
 
     fn unfinished(&mut self) -> &mut Unfinished {
@@ -318,24 +250,14 @@ impl Assembler {
     }
 }
 
-impl Unfinished {
-    fn new(reading: Reading) -> Self {
-        Self {
-            reading,
-            message: None,
-            control: Vec::new(),
-        }
-    }
-}
-
-impl Frame {
-    fn next_reading(self) -> Reading {
-        if self.remaining > 0 {
-            Reading::Payload(self)
-        } else {
-            Reading::Boundary
-        }
-    }
+/// What the bytes at hand begin with.
+enum Next {
+    /// A frame, behind so many bytes of its header.
+    Frame(Frame, usize),
+    /// A header that does not end in them; it is kept.
+    NeedsMore,
+    /// Nothing that is still to be read.
+    Closed,
 }
 
 fn deliver_control(

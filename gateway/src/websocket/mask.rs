@@ -16,9 +16,10 @@ pub(super) fn unmask(bytes: &mut [u8], mask: [u8; 4]) {
 
 /// The mask as the byte after the next `count` bytes meets it.
 #[inline]
-pub(super) fn advance(mut mask: [u8; 4], count: usize) -> [u8; 4] {
-    mask.rotate_left(count % 4);
-    mask
+pub(super) fn advance(mask: [u8; 4], count: usize) -> [u8; 4] {
+    // `count % 4` fits any integer.
+    let bits = 8 * (count % 4) as u32;
+    u32::from_le_bytes(mask).rotate_right(bits).to_le_bytes()
 }
 
 #[cfg(test)]

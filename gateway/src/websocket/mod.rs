@@ -13,6 +13,7 @@
 //! | `upgrade` | the opening handshake: parse, check, choose a subprotocol, answer 101 |
 //! | `refusal` | the HTTP answer to a request that is not upgraded |
 //! | `assembler` | frames become messages; owns heap only while a message is unfinished |
+//! | `unfinished` | what is kept of a message between two chunks of bytes |
 //! | `head` | one frame header, and the rules that it must obey by itself |
 //! | `message` | a message that has not ended; text is checked as it arrives |
 //! | `close` | what a close frame may carry |
@@ -30,6 +31,7 @@ mod mask;
 mod message;
 pub mod outgoing;
 mod refusal;
+mod unfinished;
 pub mod upgrade;
 
 #[cfg(test)]

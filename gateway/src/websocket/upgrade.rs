@@ -13,7 +13,7 @@ use super::Refusal;
 pub type Request = http::Request<()>;
 
 /// The most header lines that any configuration can allow.
-const HEADERS_MAX: usize = 128;
+pub const HEADERS_MAX: usize = 128;
 
 /// Bounds on a request's head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
