@@ -101,3 +101,6 @@ pub fn to_wire<'e>(text: &str, encoder: &'e mut Encoder) -> Result<Encoded<'e>, 
 pub fn from_wire(message: MessageRef<'_>) -> String {
     write(&Message::from_ref(message))
 }
+
+#[cfg(test)]
+mod tests;
