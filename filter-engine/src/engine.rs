@@ -256,7 +256,9 @@ impl Engine {
     fn forget_wish(&mut self, s: SubscriberId) -> Option<Wanted> {
         let wanted = self.wishes.remove(&s)?;
         self.wish_bytes -= wanted.heap_bytes();
-        if self.wishes.capacity() > 4 * self.wishes.len().max(1) {
+        if self.wishes.is_empty() {
+            self.wishes = HashMap::new();
+        } else if self.wishes.capacity() > 4 * self.wishes.len() {
             self.wishes.shrink_to(2 * self.wishes.len());
         }
         Some(wanted)

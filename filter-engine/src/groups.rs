@@ -165,7 +165,9 @@ impl Groups {
         if let Ok(entry) = by_content.find_entry(hash.spread(), |&other| other == id) {
             entry.remove();
         }
-        if by_content.capacity() > 4 * by_content.len().max(1) {
+        if by_content.is_empty() {
+            *by_content = HashTable::new();
+        } else if by_content.capacity() > 4 * by_content.len() {
             let rehash = |id: &GroupId| slots.get(id.get()).map_or(0, |group| group.hash.spread());
             by_content.shrink_to(2 * by_content.len(), rehash);
         }

@@ -88,6 +88,9 @@ impl Index {
         while self.banks.last().is_some_and(|bank| bank.entries == 0) {
             self.banks.pop();
         }
+        if self.banks.is_empty() {
+            self.banks = Vec::new();
+        }
     }
 
     /// True if any group watches this vehicle by name (whole-fleet groups are not in the index).
