@@ -1,2 +1,4 @@
 //! longhaul-gateway
-fn main() {}
+mod config;
+mod limits;
+fn main() { print!("{}", config::template()); }
