@@ -25,8 +25,8 @@ mod sections;
 mod template;
 
 pub use sections::{
-    Auth, Connection, Control, KEYS_HARD_MAX, KeyAlgorithm, KeySource, Log, LogFormat, Receive, SHARDS_HARD_MAX,
-    Server,
+    Auth, Connection, Control, KEYS_HARD_MAX, KeyAlgorithm, KeySource, Log, LogFormat, Receive,
+    SHARDS_HARD_MAX, Server,
 };
 pub use template::template;
 
@@ -97,7 +97,10 @@ pub struct Overrides(toml::Table);
 impl Overrides {
     /// Sets `section.key`; a later call wins.
     pub fn set(&mut self, section: &str, key: &str, value: impl Into<toml::Value>) {
-        let entry = self.0.entry(section).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        let entry = self
+            .0
+            .entry(section)
+            .or_insert_with(|| toml::Value::Table(toml::Table::new()));
         if let Some(table) = entry.as_table_mut() {
             table.insert(key.to_owned(), value.into());
         }
@@ -132,21 +135,32 @@ impl Config {
 
     /// The defaults, with no file, environment or flag.
     pub fn defaults() -> Result<Self, ConfigError> {
-        Self::from_layer(Layer::default_values()).map_err(|error| ConfigError::Relation(with_causes(&error)))
+        Self::from_layer(Layer::default_values())
+            .map_err(|error| ConfigError::Relation(with_causes(&error)))
     }
 
     /// What this node calls itself: `server.node`, else the host's name.
     pub fn node_name(&self) -> String {
         match &self.server.node {
             Some(name) => name.clone(),
-            None => rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            None => rustix::system::uname()
+                .nodename()
+                .to_string_lossy()
+                .into_owned(),
         }
     }
 
     /// Checks the relations between settings.
     fn check(&self, dev: bool) -> Result<(), ConfigError> {
         let fail = |message: String| Err(ConfigError::Relation(message));
-        let Self { server, connection, limits, auth, control, .. } = self;
+        let Self {
+            server,
+            connection,
+            limits,
+            auth,
+            control,
+            ..
+        } = self;
 
         if connection.dead_after_ms <= connection.heartbeat_ms {
             return fail(format!(
@@ -180,7 +194,10 @@ impl Config {
             ));
         }
         if auth.keys.len() > KEYS_HARD_MAX {
-            return fail(format!("auth.keys has {} keys, allowed: up to {KEYS_HARD_MAX}", auth.keys.len()));
+            return fail(format!(
+                "auth.keys has {} keys, allowed: up to {KEYS_HARD_MAX}",
+                auth.keys.len()
+            ));
         }
         if !control.allow_remote && !control.listen.ip().is_loopback() {
             return fail(format!(
@@ -190,7 +207,10 @@ impl Config {
             ));
         }
         if control.listen.port() != 0 && control.listen == server.listen {
-            return fail(format!("control.listen and server.listen are both \"{}\"", server.listen));
+            return fail(format!(
+                "control.listen and server.listen are both \"{}\"",
+                server.listen
+            ));
         }
         if dev && !server.listen.ip().is_loopback() {
             return fail(format!(
@@ -206,7 +226,9 @@ impl Config {
 impl Auth {
     /// A relative key file starts at the configuration file's folder.
     fn locate_keys(&mut self, config_file: Option<&Path>) {
-        let Some(folder) = config_file.and_then(Path::parent) else { return };
+        let Some(folder) = config_file.and_then(Path::parent) else {
+            return;
+        };
         for key in &mut self.keys {
             key.file = folder.join(&key.file);
         }
@@ -214,8 +236,10 @@ impl Auth {
 }
 
 fn read_file(path: &Path) -> Result<Layer, ConfigError> {
-    let text =
-        std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
     toml::from_str(&text).map_err(|error| ConfigError::File {
         path: path.to_owned(),
         reason: error.to_string().trim_end().to_owned(),
@@ -226,8 +250,14 @@ fn read_file(path: &Path) -> Result<Layer, ConfigError> {
 fn development() -> Result<Layer, ConfigError> {
     let mut dev = Overrides::default();
     let port = Config::defaults()?.server.listen.port();
-    dev.set("server", "listen", format!("{}:{port}", IpAddr::V4(Ipv4Addr::LOCALHOST)));
-    dev.0.try_into().map_err(|error: toml::de::Error| ConfigError::Flag(error.to_string()))
+    dev.set(
+        "server",
+        "listen",
+        format!("{}:{port}", IpAddr::V4(Ipv4Addr::LOCALHOST)),
+    );
+    dev.0
+        .try_into()
+        .map_err(|error: toml::de::Error| ConfigError::Flag(error.to_string()))
 }
 
 /// An error and what caused it, on one line.

@@ -41,9 +41,12 @@ pub const DESCRIPTORS_RESERVED: u64 = 256;
 // The last index is `u32::MAX - 1`: `u32::MAX` stands for "the whole fleet" in Ack.watching.
 const _: () = assert!(VEHICLES_HARD_MAX < u32::MAX as u64);
 // The largest batch that a setting can allow fits the largest message that a setting can allow.
-const _: () = assert!(POSITION_BATCH_HARD_MAX * FIX_BYTES + MESSAGE_OVERHEAD_BYTES <= MESSAGE_BYTES_HARD_MAX);
+const _: () =
+    assert!(POSITION_BATCH_HARD_MAX * FIX_BYTES + MESSAGE_OVERHEAD_BYTES <= MESSAGE_BYTES_HARD_MAX);
 // So does the largest Positions message.
-const _: () = assert!(POSITIONS_PER_FRAME_HARD_MAX * FIX_BYTES + MESSAGE_OVERHEAD_BYTES <= MESSAGE_BYTES_HARD_MAX);
+const _: () = assert!(
+    POSITIONS_PER_FRAME_HARD_MAX * FIX_BYTES + MESSAGE_OVERHEAD_BYTES <= MESSAGE_BYTES_HARD_MAX
+);
 // The echo endpoint is never the stricter one.
 const _: () = assert!(MESSAGE_BYTES_HARD_MAX <= ECHO_MESSAGE_BYTES_HARD_MAX);
 const _: () = assert!(FRAMES_PER_MESSAGE_HARD_MAX <= ECHO_FRAMES_PER_MESSAGE_HARD_MAX);
@@ -150,7 +153,8 @@ impl Limits {
     /// [`raise_descriptor_limit`] found. At least 1, so that a tiny limit shows as refusals and not as a panic.
     pub fn connections_per_shard(&self, descriptors: u64) -> usize {
         let free = descriptors.saturating_sub(DESCRIPTORS_RESERVED).max(1);
-        self.connections_per_shard_max.min(usize::try_from(free).unwrap_or(usize::MAX))
+        self.connections_per_shard_max
+            .min(usize::try_from(free).unwrap_or(usize::MAX))
     }
 }
 
@@ -161,7 +165,13 @@ impl Limits {
 pub fn raise_descriptor_limit() -> io::Result<u64> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current != maximum {
-        setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?;
+        setrlimit(
+            Resource::Nofile,
+            Rlimit {
+                current: maximum,
+                maximum,
+            },
+        )?;
     }
     // None stands for "no limit", which the kernel grants to no one for descriptors but may report elsewhere.
     Ok(maximum.unwrap_or(u64::MAX))
@@ -174,7 +184,8 @@ mod tests {
     use super::*;
 
     fn defaults() -> Limits {
-        Limits::from_layer(<Limits as Config>::Layer::default_values()).expect("the defaults are complete")
+        Limits::from_layer(<Limits as Config>::Layer::default_values())
+            .expect("the defaults are complete")
     }
 
     #[test]
@@ -187,13 +198,20 @@ mod tests {
             (1_000_000, u64::MAX, 1_000_000),
         ] {
             limits.connections_per_shard_max = setting;
-            assert_eq!(limits.connections_per_shard(descriptors), expected, "{setting} {descriptors}");
+            assert_eq!(
+                limits.connections_per_shard(descriptors),
+                expected,
+                "{setting} {descriptors}"
+            );
         }
     }
 
     #[test]
     fn raising_the_descriptor_limit_reaches_the_hard_one() {
         let raised = raise_descriptor_limit().expect("a process may raise its soft limit");
-        assert_eq!(getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX), raised);
+        assert_eq!(
+            getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX),
+            raised
+        );
     }
 }

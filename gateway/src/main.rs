@@ -1,4 +1,7 @@
 //! longhaul-gateway
 mod config;
 mod limits;
-fn main() { print!("{}", config::template()); }
+mod session;
+fn main() {
+    print!("{}", config::template());
+}

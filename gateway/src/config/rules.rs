@@ -8,7 +8,9 @@ use std::fmt::Display;
 ///
 /// # Errors
 /// The value and the allowed range, in words.
-pub fn within<const MIN: u64, const MAX: u64>(value: &(impl Copy + Display + TryInto<u64>)) -> Result<(), String> {
+pub fn within<const MIN: u64, const MAX: u64>(
+    value: &(impl Copy + Display + TryInto<u64>),
+) -> Result<(), String> {
     match (*value).try_into() {
         Ok(number) if (MIN..=MAX).contains(&number) => Ok(()),
         _ => Err(format!("{value} is out of range, allowed: {MIN} to {MAX}")),
@@ -24,7 +26,9 @@ pub fn power_of_two_within<const MIN: u64, const MAX: u64>(value: &u32) -> Resul
     if value.is_power_of_two() {
         Ok(())
     } else {
-        Err(format!("{value} is not a power of two, allowed: powers of two from {MIN} to {MAX}"))
+        Err(format!(
+            "{value} is not a power of two, allowed: powers of two from {MIN} to {MAX}"
+        ))
     }
 }
 
@@ -39,7 +43,10 @@ pub fn short_text(value: &impl AsRef<str>) -> Result<(), String> {
         return Err("the text is empty; leave the setting out instead".to_owned());
     }
     if value.len() > BYTES_MAX {
-        return Err(format!("the text has {} bytes, allowed: 1 to {BYTES_MAX}", value.len()));
+        return Err(format!(
+            "the text has {} bytes, allowed: 1 to {BYTES_MAX}",
+            value.len()
+        ));
     }
     if value.chars().any(char::is_control) {
         return Err("the text has a control character".to_owned());
@@ -55,16 +62,33 @@ mod tests {
     fn a_range_includes_both_ends() {
         assert_eq!(within::<2, 5>(&2u16), Ok(()));
         assert_eq!(within::<2, 5>(&5usize), Ok(()));
-        assert_eq!(within::<2, 5>(&1u64).unwrap_err(), "1 is out of range, allowed: 2 to 5");
-        assert_eq!(within::<2, 5>(&6u32).unwrap_err(), "6 is out of range, allowed: 2 to 5");
-        assert_eq!(within::<2, 5>(&-1i32).unwrap_err(), "-1 is out of range, allowed: 2 to 5");
+        assert_eq!(
+            within::<2, 5>(&1u64).unwrap_err(),
+            "1 is out of range, allowed: 2 to 5"
+        );
+        assert_eq!(
+            within::<2, 5>(&6u32).unwrap_err(),
+            "6 is out of range, allowed: 2 to 5"
+        );
+        assert_eq!(
+            within::<2, 5>(&-1i32).unwrap_err(),
+            "-1 is out of range, allowed: 2 to 5"
+        );
     }
 
     #[test]
     fn a_power_of_two_says_which_ones() {
         assert_eq!(power_of_two_within::<16, 64>(&32), Ok(()));
-        assert!(power_of_two_within::<16, 64>(&33).unwrap_err().contains("powers of two from 16 to 64"));
-        assert!(power_of_two_within::<16, 64>(&128).unwrap_err().contains("16 to 64"));
+        assert!(
+            power_of_two_within::<16, 64>(&33)
+                .unwrap_err()
+                .contains("powers of two from 16 to 64")
+        );
+        assert!(
+            power_of_two_within::<16, 64>(&128)
+                .unwrap_err()
+                .contains("16 to 64")
+        );
     }
 
     #[test]
@@ -72,6 +96,10 @@ mod tests {
         assert_eq!(short_text(&"edge-1"), Ok(()));
         assert!(short_text(&"").unwrap_err().contains("empty"));
         assert!(short_text(&"a\nb").unwrap_err().contains("control"));
-        assert!(short_text(&"a".repeat(256)).unwrap_err().contains("256 bytes"));
+        assert!(
+            short_text(&"a".repeat(256))
+                .unwrap_err()
+                .contains("256 bytes")
+        );
     }
 }

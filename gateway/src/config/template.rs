@@ -41,19 +41,27 @@ fn write_section(out: &mut String, name: &str, meta: &Meta) -> fmt::Result {
 
 fn write_setting(out: &mut String, field: &Field) -> fmt::Result {
     write_comment(out, field.doc)?;
-    let FieldKind::Leaf { env, kind } = field.kind else { return Ok(()) };
+    let FieldKind::Leaf { env, kind } = field.kind else {
+        return Ok(());
+    };
     if let Some(variable) = env {
         writeln!(out, "# Environment: {variable}")?;
     }
     match kind {
-        LeafKind::Required { default: Some(default) } => writeln!(out, "{} = {}", field.name, value(&default)),
-        LeafKind::Required { default: None } | LeafKind::Optional => writeln!(out, "# {} =", field.name),
+        LeafKind::Required {
+            default: Some(default),
+        } => writeln!(out, "{} = {}", field.name, value(&default)),
+        LeafKind::Required { default: None } | LeafKind::Optional => {
+            writeln!(out, "# {} =", field.name)
+        }
     }
 }
 
 fn write_comment(out: &mut String, lines: &[&str]) -> fmt::Result {
     // Doc lines begin with the space that follows `///`.
-    lines.iter().try_for_each(|line| writeln!(out, "{}", format!("#{line}").trim_end()))
+    lines
+        .iter()
+        .try_for_each(|line| writeln!(out, "{}", format!("#{line}").trim_end()))
 }
 
 fn value(default: &Expr) -> String {

@@ -1,0 +1,8 @@
+//! What a peer may do: its token, who it is by that token, and where the token stands in an upgrade request.
+//! No I/O except reading key files at start; time is passed in.
+
+pub mod credentials;
+pub mod dev_key;
+pub mod keys;
+pub mod mint;
+pub mod token;
