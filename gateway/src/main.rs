@@ -1,6 +1,7 @@
 //! longhaul-gateway
 mod config;
 mod limits;
+mod metrics;
 mod session;
 fn main() {
     print!("{}", config::template());
