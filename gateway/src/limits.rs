@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::io;
+use std::time::Duration;
 
 use confique::Config;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -37,6 +38,16 @@ pub const FIX_BYTES: u64 = 24;
 pub const MESSAGE_OVERHEAD_BYTES: u64 = 512;
 /// Descriptors of a process or shard that are no client connections: listeners, rings, doorbells, logs, control plane.
 pub const DESCRIPTORS_RESERVED: u64 = 256;
+/// Connections that the control plane serves at once; further ones wait in the kernel's backlog.
+pub const CONTROL_CONNECTIONS_MAX: usize = 64;
+/// Bytes of a request's line and headers at the control plane.
+pub const CONTROL_HEADER_BYTES_MAX: usize = 16_384;
+/// How long the control plane waits for a request's headers, on a kept-alive connection too.
+pub const CONTROL_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the control plane works on an answer.
+pub const CONTROL_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a stopping control plane waits for answers under way.
+pub const CONTROL_STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
 // The last index is `u32::MAX - 1`: `u32::MAX` stands for "the whole fleet" in Ack.watching.
 const _: () = assert!(VEHICLES_HARD_MAX < u32::MAX as u64);
@@ -50,6 +61,8 @@ const _: () = assert!(
 // The echo endpoint is never the stricter one.
 const _: () = assert!(MESSAGE_BYTES_HARD_MAX <= ECHO_MESSAGE_BYTES_HARD_MAX);
 const _: () = assert!(FRAMES_PER_MESSAGE_HARD_MAX <= ECHO_FRAMES_PER_MESSAGE_HARD_MAX);
+// The control plane cannot use up the descriptors that are kept back for everything but clients.
+const _: () = assert!(2 * CONTROL_CONNECTIONS_MAX as u64 <= DESCRIPTORS_RESERVED);
 // The overhead covers the longest vehicle id.
 const _: () = assert!(VEHICLE_ID_BYTES_HARD_MAX + 128 <= MESSAGE_OVERHEAD_BYTES);
 
