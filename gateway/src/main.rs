@@ -1,2 +1,177 @@
-//! longhaul-gateway
-fn main() {}
+//! Longhaul: a WebSocket edge gateway for vehicle fleets.
+//!
+//! - [`cli`], [`config`], [`limits`], [`logging`], [`startup`]: from the command line to what the server starts with
+//! - [`server`]: starts shards and control plane, supervises, stops
+//! - [`session`]: tokens, keys and credentials: what a peer may do
+//! - [`shard`]: the data plane: one thread, one ring, one tick
+//! - [`websocket`]: upgrade and messages, without I/O
+//! - [`fleet`]: vehicles, their last positions, who watches them
+//! - [`metrics`]: what is counted
+//! - [`control`]: health, readiness and metrics over HTTP
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use anyhow::{Context, anyhow};
+use clap::Parser;
+
+use crate::cli::{Cli, Command, ConfigArgs, RunArgs, TokenArgs};
+use crate::config::{Config, KeyAlgorithm, Overrides};
+use crate::session::keys::SigningKey;
+use crate::session::mint::{Grant, MintError, mint};
+use crate::session::token::IdBounds;
+use crate::startup::Startup;
+
+mod cli;
+mod config;
+mod control;
+mod fleet;
+mod limits;
+mod logging;
+mod metrics;
+mod server;
+mod session;
+mod shard;
+mod startup;
+mod websocket;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return explain(&error),
+    };
+    let done = match cli.command {
+        Command::Run(args) => run(&args),
+        Command::Config(args) => print_config(&args),
+        Command::Token(args) => print_token(args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("longhaul: {:#}", failure.error);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// Starts the gateway and returns when it has drained.
+fn run(args: &RunArgs) -> Result<(), Failure> {
+    let config = Config::load(args.config.as_deref(), args.overrides(), args.dev)
+        .map_err(Failure::config)?;
+    logging::start(&config.log).map_err(Failure::config)?;
+    let startup =
+        Startup::prepare(config, args.dev, args.dev_key.as_deref()).map_err(Failure::config)?;
+    startup.announce();
+    server::run(startup).map_err(Failure::internal)
+}
+
+/// Prints the commented settings, or says whether a file is good.
+fn print_config(args: &ConfigArgs) -> Result<(), Failure> {
+    match &args.check {
+        None => print(&config::template()),
+        Some(file) => {
+            Config::load(Some(file), Overrides::default(), false).map_err(Failure::config)?;
+            print(&format!("{} is good\n", file.display()))
+        }
+    }
+}
+
+/// Makes a token and prints it.
+fn print_token(args: TokenArgs) -> Result<(), Failure> {
+    let key = match (&args.dev_key, &args.key, args.algorithm) {
+        (Some(file), _, _) => SigningKey::load(KeyAlgorithm::Hs256, file)
+            .context("no development key; `longhaul run --dev --dev-key FILE` makes one")
+            .map_err(Failure::config)?,
+        (None, Some(file), Some(algorithm)) => {
+            SigningKey::load(algorithm, file).map_err(Failure::config)?
+        }
+        _ => {
+            return Err(Failure::usage(anyhow!(
+                "give --dev-key FILE, or --key FILE and --algorithm"
+            )));
+        }
+    };
+    let issued_unix = SystemTime::UNIX_EPOCH
+        .elapsed()
+        .context("the clock is before 1970")
+        .map_err(Failure::internal)?
+        .as_secs();
+    let grant = Grant {
+        role: args.role,
+        fleet: args.fleet,
+        subject: args.subject,
+        issued_unix,
+        expires_unix: issued_unix.saturating_add(args.ttl.as_secs()),
+        kid: args.kid,
+        issuer: args.issuer,
+        audience: args.audience,
+    };
+    let bounds = IdBounds::new(&Config::defaults().map_err(Failure::internal)?.limits);
+    match mint(&key, &grant, bounds) {
+        Ok(token) => print(&format!("{token}\n")),
+        Err(error @ MintError::Refused(_)) => Err(Failure::usage(error)),
+        Err(error) => Err(Failure::internal(error)),
+    }
+}
+
+/// Help and version go to standard output and are no failure; everything else is a usage error.
+fn explain(error: &clap::Error) -> ExitCode {
+    // With nowhere left to write to, the exit code still tells.
+    let _ = error.print();
+    if error.use_stderr() {
+        ExitCode::from(USAGE)
+    } else {
+        ExitCode::SUCCESS
+    }
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        // `longhaul config | head` has read enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written
+            .context("cannot write to standard output")
+            .map_err(Failure::internal),
+    }
+}
+
+// Exit codes as in sysexits.h.
+const USAGE: u8 = 64;
+const INTERNAL: u8 = 70;
+const CONFIG: u8 = 78;
+
+/// Why the process ends, and with which code.
+struct Failure {
+    code: u8,
+    error: anyhow::Error,
+}
+
+impl Failure {
+    /// The command line is wrong.
+    fn usage(error: impl Into<anyhow::Error>) -> Self {
+        Self {
+            code: USAGE,
+            error: error.into(),
+        }
+    }
+
+    /// A setting, or a file that one names, is wrong.
+    fn config(error: impl Into<anyhow::Error>) -> Self {
+        Self {
+            code: CONFIG,
+            error: error.into(),
+        }
+    }
+
+    /// Something failed that should not.
+    fn internal(error: impl Into<anyhow::Error>) -> Self {
+        Self {
+            code: INTERNAL,
+            error: error.into(),
+        }
+    }
+}

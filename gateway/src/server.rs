@@ -10,7 +10,7 @@ use std::{
         mpsc::{Receiver, Sender, channel},
     },
     thread::available_parallelism,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
@@ -19,23 +19,25 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
     config::Config,
-    control,
+    control::{self, ControlState, Health},
     fleet::Fleet,
     limits,
-    metrics::{Metrics, ShardMetrics},
-    session::token::Verifier,
+    metrics::Metrics,
     shard::{
         Shard, ShardConfig, ShardError, Shared,
         inbox::{Inbox, Letter},
-        pace,
+        pace::{self, Report},
         ring::{RingConfig, sys},
     },
+    startup::Startup,
 };
 
 /// Locked memory of glommio's own ring per executor; containers often allow 8 MiB in all.
 const EXECUTOR_IO_MEMORY: usize = 1 << 20;
 /// Entries of glommio's own rings: they carry one doorbell and a few timers.
 const EXECUTOR_RING_DEPTH: usize = 128;
+/// A shard that has not ticked for this long is not alive; a quiet one ticks four times a second.
+const SHARD_STALE_AFTER: Duration = Duration::from_secs(15);
 /// How long shards may take to stop.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 /// How long a shard may take to come up.
@@ -51,18 +53,12 @@ enum Notice {
     Ended(usize, Result<(), ShardError>),
 }
 
-/// How the gateway runs in development.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Development {
-    /// Serve `/echo`.
-    pub echo: bool,
-}
-
 /// Runs the gateway until it is told to stop (SIGTERM, SIGINT) or a shard ends.
 ///
 /// # Errors
 /// When something is missing at the start, or a shard fails: the process must not stay half alive.
-pub fn run(config: &Config, verifier: Verifier, development: Development) -> anyhow::Result<()> {
+pub fn run(startup: Startup) -> anyhow::Result<()> {
+    let config = &startup.config;
     let descriptors = limits::raise_descriptor_limit().context("cannot raise the descriptor limit")?;
     let count = shard_count(config);
     let address = Port::reserve(config.server.listen)?;
@@ -73,14 +69,16 @@ pub fn run(config: &Config, verifier: Verifier, development: Development) -> any
         .context("cannot make a doorbell (eventfd)")?;
     let shared = Shared {
         fleet: Fleet::new(&config.limits),
-        verifier: Arc::new(verifier),
+        verifier: Arc::clone(&startup.verifier),
         inboxes: Arc::clone(&inboxes),
     };
-    let shard_config = shard_config(config, address.actual, descriptors, development);
-    let mut shards = Shards::start(config, &shard_config, &shared, &metrics)?;
+    let shard_config = shard_config(config, address.actual, descriptors, startup.echo());
+    let health = Health::new(count, SHARD_STALE_AFTER, Instant::now());
+    let state =
+        ControlState { node: config.node_name(), health: Arc::clone(&health), registry: metrics.registry() };
+    let control = control::spawn(config.control.listen, Arc::new(state))?;
+    let mut shards = Shards::start(config, &shard_config, &shared, &metrics, &health)?;
     drop(address);
-
-    let control = control::spawn(config, &metrics)?;
     tracing::info!(
         listen = %shard_config.listen,
         control = %control.address(),
@@ -88,9 +86,8 @@ pub fn run(config: &Config, verifier: Verifier, development: Development) -> any
         connections_per_shard = shard_config.connections_max,
         "longhaul is ready"
     );
-    control.set_ready(true);
     let outcome = shards.watch();
-    control.set_ready(false);
+    health.drain();
     for inbox in inboxes.iter() {
         // A full inbox is being emptied; the shard finds the stop in the next round.
         let mut letter = Letter::Stop;
@@ -114,7 +111,7 @@ fn shard_count(config: &Config) -> usize {
     }
 }
 
-fn shard_config(config: &Config, listen: SocketAddr, descriptors: u64, development: Development) -> ShardConfig {
+fn shard_config(config: &Config, listen: SocketAddr, descriptors: u64, echo: bool) -> ShardConfig {
     ShardConfig {
         listen,
         backlog: config.server.backlog,
@@ -127,7 +124,7 @@ fn shard_config(config: &Config, listen: SocketAddr, descriptors: u64, developme
         connections_max: config.limits.connections_per_shard(descriptors),
         limits: config.limits.clone(),
         node: config.node_name().into(),
-        echo: development.echo,
+        echo,
     }
 }
 
@@ -164,6 +161,7 @@ impl Shards {
         shard_config: &ShardConfig,
         shared: &Shared,
         metrics: &Arc<Metrics>,
+        health: &Arc<Health>,
     ) -> anyhow::Result<Shards> {
         let (notify, notices) = channel();
         let (up_at, up) = channel();
@@ -179,7 +177,8 @@ impl Shards {
                 number,
                 config: shard_config.clone(),
                 shared: shared.clone(),
-                metrics: shard_metrics,
+                metrics: Arc::clone(metrics),
+                report: Report { number, metrics: shard_metrics, health: Arc::clone(health) },
                 up: up_at.clone(),
                 go,
                 notify: notify.clone(),
@@ -207,7 +206,9 @@ impl Shards {
             Ok(())
         };
         all("executor")?;
-        gates.iter().for_each(|gate| drop(gate.send(())));
+        for gate in &gates {
+            let _ = gate.send(());
+        }
         all("ring and listener")?;
         spawn_signal_watch(notify)?;
         Ok(Shards { notices, running })
@@ -282,7 +283,8 @@ struct Birth {
     number: usize,
     config: ShardConfig,
     shared: Shared,
-    metrics: Arc<ShardMetrics>,
+    metrics: Arc<Metrics>,
+    report: Report,
     up: Sender<Result<(), (usize, ShardError)>>,
     go: Receiver<()>,
     notify: Sender<Notice>,
@@ -290,7 +292,7 @@ struct Birth {
 
 impl Birth {
     async fn live(self) {
-        let Birth { number, config, shared, metrics, up, go, notify } = self;
+        let Birth { number, config, shared, metrics, report, up, go, notify } = self;
         // The executor exists. All of them must, before any descriptor table is unshared.
         let _ = up.send(Ok(()));
         if go.recv().is_err() {
@@ -299,12 +301,14 @@ impl Birth {
         let inbox = Arc::clone(&shared.inboxes[number]);
         let shard = sys::unshare_descriptors()
             .map_err(ShardError::Unshare)
-            .and_then(|()| Shard::new(number, config, shared, Arc::clone(&metrics), &inbox.doorbell));
+            .inspect(|()| metrics.process().own_descriptor_table())
+            .and_then(|()| Shard::new(number, config, shared, Arc::clone(&report.metrics), &inbox.doorbell));
         match shard {
             Err(error) => drop(up.send(Err((number, error)))),
             Ok(shard) => {
+                report.health.listening(number);
                 let _ = up.send(Ok(()));
-                let outcome = pace::run(shard, inbox, &metrics).await;
+                let outcome = pace::run(shard, inbox, &report).await;
                 let _ = notify.send(Notice::Ended(number, outcome));
             }
         }

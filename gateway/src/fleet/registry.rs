@@ -152,12 +152,6 @@ impl Registry {
         self.sizes.get(fleet.0 as usize).map_or(0, |size| size.load(Ordering::Acquire))
     }
 
-    /// Vehicles of all fleets.
-    #[must_use]
-    pub fn vehicles(&self) -> u32 {
-        self.lock().vehicles.len() as u32 - 1
-    }
-
     /// Calls `each` for up to `count` of the fleet's vehicles in the order in which they joined, from the `from`-th on.
     pub fn joined(&self, fleet: FleetId, from: u32, count: u32, mut each: impl FnMut(VehicleIndex, &str)) {
         let inner = self.lock();
@@ -191,7 +185,7 @@ mod tests {
         assert_eq!(registry.vehicle(north, "a"), Ok(VehicleIndex(1)));
         assert_eq!((registry.find(south, "a"), registry.find(south, "bb")), (Some(VehicleIndex(2)), None));
         assert_eq!(registry.vehicle(north, "c"), Err(RegistryError::TooManyVehicles(3)));
-        assert_eq!((registry.fleet_size(north), registry.fleet_size(south), registry.vehicles()), (2, 1, 3));
+        assert_eq!((registry.fleet_size(north), registry.fleet_size(south)), (2, 1));
         let mut names = Vec::new();
         registry.joined(north, 0, 10, |index, id| names.push((index.0, id.to_owned())));
         assert_eq!(names, [(1, "a".to_owned()), (3, "bb".to_owned())]);

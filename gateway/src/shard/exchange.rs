@@ -91,11 +91,6 @@ impl Exchange {
         Exchange { shard, inboxes, outgoing, addressed: 0 }
     }
 
-    /// Whether letters wait or could not be sent yet.
-    pub fn has_work(&self) -> bool {
-        self.addressed != 0 || !self.inboxes[self.shard].is_empty()
-    }
-
     /// Moves `changed` (what this shard's vehicles reported) to where it is wanted: to other shards, and to `routed`
     /// for this one, together with what other shards sent. Vehicles that nobody watches end here, at the price of
     /// two loads.

@@ -57,9 +57,4 @@ impl Inbox {
     pub fn take(&self) -> Option<Letter> {
         self.letters.pop()
     }
-
-    /// Whether letters wait.
-    pub fn is_empty(&self) -> bool {
-        self.letters.is_empty()
-    }
 }

@@ -2,7 +2,6 @@
 
 use std::{
     io,
-    net::SocketAddr,
     os::fd::{AsRawFd, RawFd},
     time::Duration,
 };
@@ -39,10 +38,5 @@ impl Listener {
     /// For the ring.
     pub fn fd(&self) -> RawFd {
         self.0.as_raw_fd()
-    }
-
-    /// The bound address.
-    pub fn address(&self) -> Option<SocketAddr> {
-        self.0.local_addr().ok()?.as_socket()
     }
 }

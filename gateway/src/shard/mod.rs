@@ -226,11 +226,6 @@ impl Shard {
         self.core.outbound.due_ms().map(|due| Duration::from_millis(due.saturating_sub(now.mono_ms)))
     }
 
-    /// Where it listens, with the port that the kernel chose if it was 0.
-    pub fn address(&self) -> Option<SocketAddr> {
-        self.listener.as_ref().and_then(Listener::address)
-    }
-
     /// Whether a stop was asked for and everybody is gone.
     pub fn is_done(&self) -> bool {
         self.core.stopping && self.core.connections.len() == 0

@@ -9,7 +9,7 @@ use std::{
 use glommio::timer::sleep;
 
 use super::{Shard, ShardError, clock::Clock, inbox::Inbox};
-use crate::metrics::ShardMetrics;
+use crate::{control::Health, metrics::ShardMetrics};
 
 /// Empty ticks before sleeping on the doorbell.
 const EMPTY_TICKS_BEFORE_SLEEP: u32 = 3;
@@ -20,15 +20,35 @@ const QUIET_TICK: Duration = Duration::from_millis(250);
 /// How long connections may take to say goodbye when the shard stops.
 const STOP_WITHIN: Duration = Duration::from_secs(2);
 
+/// Where a shard reports that it is at work.
+#[derive(Debug)]
+pub struct Report {
+    /// The shard's number.
+    pub number: usize,
+    /// Its counters.
+    pub metrics: Arc<ShardMetrics>,
+    /// Its heartbeat.
+    pub health: Arc<Health>,
+}
+
+impl Report {
+    fn tick(&self, handled: usize, busy: Duration, started: Instant) {
+        self.metrics.ticks.inc();
+        self.metrics.ticks_empty.add(u64::from(handled == 0));
+        self.metrics.busy_ns.add(busy.as_nanos() as u64);
+        self.health.beat(self.number, started);
+    }
+}
+
 /// Runs `shard` until it is told to stop.
 ///
 /// # Errors
 /// When the ring fails.
-pub async fn run(mut shard: Shard, doorbell: Arc<Inbox>, metrics: &ShardMetrics) -> Result<(), ShardError> {
+pub async fn run(mut shard: Shard, inbox: Arc<Inbox>, report: &Report) -> Result<(), ShardError> {
     let pace = Duration::from_micros(u64::from(shard.core.config.pace_us));
     let clock = Clock::start();
-    let bell = doorbell.doorbell.listener().map_err(ShardError::Doorbell)?;
-    let timer = Arc::clone(&doorbell);
+    let bell = inbox.doorbell.listener().map_err(ShardError::Doorbell)?;
+    let timer = Arc::clone(&inbox);
     glommio::spawn_local(async move {
         loop {
             sleep(QUIET_TICK).await;
@@ -44,9 +64,7 @@ pub async fn run(mut shard: Shard, doorbell: Arc<Inbox>, metrics: &ShardMetrics)
             let now = clock.now();
             let handled = shard.tick(now)?;
             let busy = started.elapsed();
-            metrics.ticks.inc();
-            metrics.ticks_empty.add(u64::from(handled == 0));
-            metrics.busy_ns.add(busy.as_nanos() as u64);
+            report.tick(handled, busy, started);
             if shard.is_stopping() {
                 let by = *stop_by.get_or_insert(started + STOP_WITHIN);
                 if shard.is_done() || started >= by {
@@ -61,7 +79,7 @@ pub async fn run(mut shard: Shard, doorbell: Arc<Inbox>, metrics: &ShardMetrics)
             }
         }
         if let Some(due) = shard.due_in(clock.now()).filter(|due| *due < QUIET_TICK) {
-            let timer = Arc::clone(&doorbell);
+            let timer = Arc::clone(&inbox);
             glommio::spawn_local(async move {
                 sleep(due).await;
                 timer.doorbell.ring();

@@ -68,11 +68,13 @@ impl Assembler {
         outcome
     }
 
+    #[cfg(test)]
     /// Whether no message is unfinished and so no heap is held.
     pub fn is_idle(&self) -> bool {
         self.unfinished.is_none()
     }
 
+    #[cfg(test)]
     /// Heap held for an unfinished message, in bytes.
     pub fn heap_bytes(&self) -> usize {
         self.unfinished.as_deref().map_or(0, |unfinished| {
@@ -113,7 +115,7 @@ impl Assembler {
 
     /// The frame that `bytes` begin or go on with, and how many of them belong to its header.
     fn next_frame(&mut self, bytes: &[u8], limits: &AssemblyLimits) -> Result<Next, ProtocolError> {
-        let head = match self.unfinished.as_deref_mut() {
+        let head = match self.unfinished.as_deref() {
             None => Head::parse(bytes)?,
             Some(unfinished) => match unfinished.reading {
                 Reading::Closed => return Ok(Next::Closed),
@@ -170,11 +172,7 @@ impl Assembler {
         sink: &mut impl FnMut(Incoming<'_>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, ProtocolError> {
         let is_whole = frame.is_final && frame.remaining == 0;
-        let begun = self
-            .unfinished
-            .as_ref()
-            .is_some_and(|u| u.message.is_some());
-        if is_whole && !begun {
+        if is_whole && !self.is_within_message() {
             self.settle();
             return Ok(sink(match frame.kind {
                 FrameKind::Text => Incoming::Text(
@@ -190,6 +188,7 @@ impl Assembler {
             FrameKind::Text => PartialMessage::text(),
             _ => PartialMessage::binary(),
         });
+        // What the buffer may grow to: the message's length once it is known.
         let len_max = if frame.is_final {
             message.len() + payload.len() + frame.remaining
         } else {
@@ -238,13 +237,14 @@ impl Assembler {
             .get_or_insert_with(|| Box::new(Unfinished::new(Reading::Boundary)))
     }
 
+    /// Whether some of a data message has arrived.
+    fn is_within_message(&self) -> bool {
+        matches!(&self.unfinished, Some(unfinished) if unfinished.message.is_some())
+    }
+
     /// Frees the box when a frame ended and no fragmented message is open.
     fn settle(&mut self) {
-        if self
-            .unfinished
-            .as_ref()
-            .is_some_and(|u| u.message.is_none())
-        {
+        if !self.is_within_message() {
             self.unfinished = None;
         }
     }

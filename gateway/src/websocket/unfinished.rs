@@ -55,11 +55,9 @@ impl Unfinished {
     }
 
     /// The header that ends in `bytes`, joined with the start that was kept of it, and how many
-    /// of `bytes` belong to it; `None` when it does not end there.
-    pub(super) fn join_head(
-        &mut self,
-        bytes: &[u8],
-    ) -> Result<Option<(Head, usize)>, ProtocolError> {
+    /// of `bytes` belong to it; `None` when it does not end there. What was kept stays until the
+    /// payload is read.
+    pub(super) fn join_head(&self, bytes: &[u8]) -> Result<Option<(Head, usize)>, ProtocolError> {
         let Reading::Head { bytes: kept, len } = &self.reading else {
             return Head::parse(bytes);
         };
@@ -67,11 +65,8 @@ impl Unfinished {
         let more = bytes.len().min(HEAD_BYTES_MAX - kept_len);
         let mut joined = *kept;
         joined[kept_len..kept_len + more].copy_from_slice(&bytes[..more]);
-        let Some((head, head_len)) = Head::parse(&joined[..kept_len + more])? else {
-            return Ok(None);
-        };
-        self.reading = Reading::Boundary;
-        Ok(Some((head, head_len - kept_len)))
+        let parsed = Head::parse(&joined[..kept_len + more])?;
+        Ok(parsed.map(|(head, head_len)| (head, head_len - kept_len)))
     }
 
     /// Keeps the start of a header, behind what was kept of it before. A header that is not

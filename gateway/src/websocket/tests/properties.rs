@@ -8,8 +8,8 @@ use super::*;
 
 /// Small, so that random streams run into them.
 const TIGHT: AssemblyLimits = AssemblyLimits {
-    message_bytes_max: 300,
-    frames_per_message_max: 4,
+    message_bytes_max: 100,
+    frames_per_message_max: 3,
 };
 
 /// A data message in fragments, with a control frame behind some of them.
@@ -110,11 +110,12 @@ fn any_frame() -> impl Strategy<Value = Vec<u8>> {
     (first, payload).prop_map(|(first, payload)| frame(first, &payload))
 }
 
-/// A stream of such frames, some bytes of it overwritten.
+/// Good messages, then such frames, some bytes of it all overwritten.
 fn any_stream() -> impl Strategy<Value = Vec<u8>> {
     let damage = vec((any::<Index>(), any::<u8>()), 0..2);
-    (vec(any_frame(), 1..12), damage).prop_map(|(frames, damage)| {
-        let mut bytes = frames.concat();
+    (vec(script(), 0..3), vec(any_frame(), 1..12), damage).prop_map(|(scripts, frames, damage)| {
+        let good: Vec<u8> = scripts.iter().flat_map(|script| play(script).0).collect();
+        let mut bytes = [good, frames.concat()].concat();
         for (place, value) in damage {
             let place = place.index(bytes.len());
             bytes[place] = value;

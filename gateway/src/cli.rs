@@ -1,0 +1,237 @@
+//! The command line.
+#![forbid(unsafe_code)]
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, value_parser};
+
+use crate::config::{KeyAlgorithm, Overrides, SHARDS_HARD_MAX};
+use crate::session::token::Role;
+
+/// WebSocket edge gateway for vehicle fleets.
+#[derive(Debug, Parser)]
+#[command(name = "longhaul", version)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start the gateway
+    Run(RunArgs),
+    /// Print every setting with its comment and default, as a file for `run --config`
+    Config(ConfigArgs),
+    /// Make a token, for development and tests, and print it
+    Token(TokenArgs),
+}
+
+/// Flags of `run`. What is not given here comes from the environment, then the file, then the defaults.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Configuration file (TOML); `longhaul config` prints one
+    #[arg(long, value_name = "FILE", env = "LONGHAUL_CONFIG")]
+    pub config: Option<PathBuf>,
+
+    /// Development mode: a key of its own, loopback only, and the endpoint /echo
+    #[arg(long)]
+    pub dev: bool,
+
+    /// Keep the development key in this file; it is made if there is none
+    #[arg(long, value_name = "FILE", requires = "dev")]
+    pub dev_key: Option<PathBuf>,
+
+    /// Address for vehicles and dashboards [env: LONGHAUL_LISTEN]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<SocketAddr>,
+
+    /// Number of shards; 0: one per core [env: LONGHAUL_SHARDS]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(..=SHARDS_HARD_MAX as i64))]
+    pub shards: Option<u16>,
+
+    /// Name of this node [env: LONGHAUL_NODE]
+    #[arg(long, value_name = "NAME")]
+    pub node: Option<String>,
+
+    /// Address for health checks and metrics [env: LONGHAUL_CONTROL_LISTEN]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub control_listen: Option<SocketAddr>,
+
+    /// Log level, or levels per module [env: LONGHAUL_LOG]
+    #[arg(long, value_name = "FILTER")]
+    pub log: Option<String>,
+
+    /// Any other setting, as in the file; may be given several times
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    pub set: Vec<Setting>,
+}
+
+impl RunArgs {
+    /// The settings that these flags give. A flag of its own wins over `--set`.
+    pub fn overrides(&self) -> Overrides {
+        let mut overrides = Overrides::default();
+        for Setting {
+            section,
+            key,
+            value,
+        } in &self.set
+        {
+            overrides.set(section, key, value.clone());
+        }
+        if let Some(listen) = self.listen {
+            overrides.set("server", "listen", listen.to_string());
+        }
+        if let Some(shards) = self.shards {
+            overrides.set("server", "shards", i64::from(shards));
+        }
+        if let Some(node) = &self.node {
+            overrides.set("server", "node", node.as_str());
+        }
+        if let Some(listen) = self.control_listen {
+            overrides.set("control", "listen", listen.to_string());
+        }
+        if let Some(filter) = &self.log {
+            overrides.set("log", "filter", filter.as_str());
+        }
+        overrides
+    }
+}
+
+/// One `--set`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Setting {
+    section: String,
+    key: String,
+    value: toml::Value,
+}
+
+impl FromStr for Setting {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let form = || {
+            format!("\"{text}\" is not of the form SECTION.KEY=VALUE, such as server.pace_us=500")
+        };
+        let (name, value) = text.split_once('=').ok_or_else(form)?;
+        let (section, key) = name.trim().split_once('.').ok_or_else(form)?;
+        // A shell takes the quotes away, so what is no TOML value is text.
+        let value =
+            toml::Value::from_str(value).unwrap_or_else(|_| toml::Value::String(value.to_owned()));
+        Ok(Self {
+            section: section.to_owned(),
+            key: key.to_owned(),
+            value,
+        })
+    }
+}
+
+/// Flags of `config`.
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    /// Check this file instead, as `run --config` would
+    #[arg(long, value_name = "FILE")]
+    pub check: Option<PathBuf>,
+}
+
+/// Flags of `token`.
+#[derive(Debug, Args)]
+pub struct TokenArgs {
+    /// Who the bearer is
+    #[arg(long)]
+    pub role: Role,
+
+    /// The fleet that the bearer belongs to
+    #[arg(long)]
+    pub fleet: String,
+
+    /// The vehicle's id, or the dashboard's user
+    #[arg(long)]
+    pub subject: String,
+
+    /// How long the token is valid, such as 90s, 1h or 30days
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = humantime::parse_duration)]
+    pub ttl: Duration,
+
+    /// Sign with the development key in this file, see `run --dev-key`
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["key", "algorithm"], required_unless_present = "key")]
+    pub dev_key: Option<PathBuf>,
+
+    /// Sign with the key in this file: an Ed25519 private key in PEM, or an HS256 secret
+    #[arg(long, value_name = "FILE", requires = "algorithm")]
+    pub key: Option<PathBuf>,
+
+    /// What the key in --key is
+    #[arg(long, requires = "key")]
+    pub algorithm: Option<KeyAlgorithm>,
+
+    /// Name of the key, for a gateway whose keys have a kid
+    #[arg(long)]
+    pub kid: Option<String>,
+
+    /// The claim `iss`, for a gateway that checks it
+    #[arg(long)]
+    pub issuer: Option<String>,
+
+    /// The claim `aud`, for a gateway that checks it
+    #[arg(long)]
+    pub audience: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_setting_is_toml_or_text() {
+        for (text, value) in [
+            ("server.pace_us=500", toml::Value::Integer(500)),
+            ("server.pin_cores=false", toml::Value::Boolean(false)),
+            (
+                "log.filter=info,longhaul=debug",
+                toml::Value::String("info,longhaul=debug".to_owned()),
+            ),
+            ("server.node=\"500\"", toml::Value::String("500".to_owned())),
+        ] {
+            let setting: Setting = text.parse().expect(text);
+            assert_eq!(setting.value, value, "{text}");
+        }
+        for text in ["", "server", "server.pace_us", "pace_us=5"] {
+            assert!(
+                text.parse::<Setting>()
+                    .unwrap_err()
+                    .contains("SECTION.KEY=VALUE"),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_flag_of_its_own_wins_over_set() {
+        let cli = Cli::try_parse_from([
+            "longhaul",
+            "run",
+            "--set",
+            "server.shards=2",
+            "--shards",
+            "3",
+        ])
+        .expect("it parses");
+        let Command::Run(args) = cli.command else {
+            panic!("it is run")
+        };
+        let config = crate::config::Config::load(None, args.overrides(), false).expect("it loads");
+        assert_eq!(config.server.shards, 3);
+    }
+}

@@ -1,0 +1,276 @@
+//! The configuration: one documented struct tree. Its doc comments are the comments of the printed file
+//! (`longhaul config`), its defaults the values there, its rules what a value must satisfy.
+//!
+//! Precedence: flag, then environment, then file, then default. An unknown key is refused by name.
+//!
+//! - `config/sections.rs`: the sections and their fields
+//! - `config/rules.rs`: what a single value must satisfy
+//! - `config/template.rs`: the printed file
+//!
+//! The derive is `confique`: of the crates that turn doc comments into a commented file it is the only one that also
+//! has layers, environment variables and per-field rules, and it leaves the TOML parser, whose errors show the line,
+//! to us.
+#![forbid(unsafe_code)]
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+
+use confique::{Config as _, Layer as _};
+
+use crate::limits::{FIX_BYTES, Limits, MESSAGE_OVERHEAD_BYTES};
+
+pub mod rules;
+mod sections;
+mod template;
+
+pub use sections::{
+    Auth, Connection, Control, KEYS_HARD_MAX, KeyAlgorithm, KeySource, Log, LogFormat, Receive,
+    SHARDS_HARD_MAX, Server,
+};
+pub use template::template;
+
+/// Longhaul's configuration. Print this with `longhaul config`, start with it by `longhaul run --config FILE`.
+/// Every value below is the default: a file needs only the lines that differ.
+#[derive(Debug, Clone, PartialEq, confique::Config)]
+#[config(layer_attr(serde(deny_unknown_fields)))]
+pub struct Config {
+    /// The data plane: the sockets of vehicles and dashboards.
+    #[config(nested)]
+    pub server: Server,
+    /// The receive buffers that all connections of a shard share. An idle connection holds none of them.
+    #[config(nested)]
+    pub receive: Receive,
+    /// The life of one connection.
+    #[config(nested)]
+    pub connection: Connection,
+    /// Bounds. What goes over one is refused or closed with a reason, and counted in longhaul_limit_hits_total.
+    #[config(nested)]
+    pub limits: Limits,
+    /// Who may connect. Every connection needs a token (JWT) signed with one of these keys.
+    #[config(nested)]
+    pub auth: Auth,
+    /// The control plane: health, readiness and metrics over HTTP.
+    #[config(nested)]
+    pub control: Control,
+    /// What is written to standard error while running.
+    #[config(nested)]
+    pub log: Log,
+}
+
+type Layer = <Config as confique::Config>::Layer;
+
+/// Why there is no configuration. Every message names the file, variable or flag to change.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file could not be read.
+    #[error("cannot read the configuration file {path}: {source}", path = path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The file has a syntax error, an unknown key, or a value that is not allowed; the text shows the line.
+    #[error("in the configuration file {path}:\n{reason}", path = path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The line, and what is wrong with it.
+        reason: String,
+    },
+    /// An environment variable has a value that is not allowed.
+    #[error("in the environment: {0}")]
+    Environment(String),
+    /// A flag has a value that is not allowed.
+    #[error("in the flags: {0}")]
+    Flag(String),
+    /// Two settings contradict each other.
+    #[error("{0}")]
+    Relation(String),
+}
+
+/// Settings that flags gave, kept as TOML so that they pass the same rules as a file's.
+#[derive(Debug, Default, Clone)]
+pub struct Overrides(toml::Table);
+
+impl Overrides {
+    /// Sets `section.key`; a later call wins.
+    pub fn set(&mut self, section: &str, key: &str, value: impl Into<toml::Value>) {
+        let entry = self
+            .0
+            .entry(section)
+            .or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        if let Some(table) = entry.as_table_mut() {
+            table.insert(key.to_owned(), value.into());
+        }
+    }
+}
+
+impl Config {
+    /// Reads the layers, highest precedence first: flags, environment, file, what development mode changes, defaults.
+    /// Then checks what must hold between settings.
+    ///
+    /// # Errors
+    /// The first layer that could not be read, or the first relation that does not hold.
+    pub fn load(file: Option<&Path>, flags: Overrides, dev: bool) -> Result<Self, ConfigError> {
+        let flags: Layer = flags.0.try_into().map_err(|error: toml::de::Error| {
+            ConfigError::Flag(error.to_string().trim_end().replace('\n', " "))
+        })?;
+        let environment =
+            Layer::from_env().map_err(|error| ConfigError::Environment(with_causes(&error)))?;
+        let mut layers = flags.with_fallback(environment);
+        if let Some(path) = file {
+            layers = layers.with_fallback(read_file(path)?);
+        }
+        if dev {
+            layers = layers.with_fallback(development()?);
+        }
+        let mut config = Self::from_layer(layers.with_fallback(Layer::default_values()))
+            .map_err(|error| ConfigError::Relation(with_causes(&error)))?;
+        config.check(dev)?;
+        config.auth.locate_keys(file);
+        Ok(config)
+    }
+
+    /// The defaults, with no file, environment or flag.
+    pub fn defaults() -> Result<Self, ConfigError> {
+        Self::from_layer(Layer::default_values())
+            .map_err(|error| ConfigError::Relation(with_causes(&error)))
+    }
+
+    /// What this node calls itself: `server.node`, else the host's name.
+    pub fn node_name(&self) -> String {
+        match &self.server.node {
+            Some(name) => name.clone(),
+            None => rustix::system::uname()
+                .nodename()
+                .to_string_lossy()
+                .into_owned(),
+        }
+    }
+
+    /// Checks the relations between settings.
+    fn check(&self, dev: bool) -> Result<(), ConfigError> {
+        let fail = |message: String| Err(ConfigError::Relation(message));
+        let Self {
+            server,
+            connection,
+            limits,
+            auth,
+            control,
+            ..
+        } = self;
+
+        if connection.dead_after_ms <= connection.heartbeat_ms {
+            return fail(format!(
+                "connection.dead_after_ms = {} must be greater than connection.heartbeat_ms = {}",
+                connection.dead_after_ms, connection.heartbeat_ms
+            ));
+        }
+        if limits.echo_message_bytes_max < limits.message_bytes_max {
+            return fail(format!(
+                "limits.echo_message_bytes_max = {} must be at least limits.message_bytes_max = {}",
+                limits.echo_message_bytes_max, limits.message_bytes_max
+            ));
+        }
+        if limits.echo_frames_per_message_max < limits.frames_per_message_max {
+            return fail(format!(
+                "limits.echo_frames_per_message_max = {} must be at least limits.frames_per_message_max = {}",
+                limits.echo_frames_per_message_max, limits.frames_per_message_max
+            ));
+        }
+        if limits.subscription_vehicles_max > limits.vehicles_max {
+            return fail(format!(
+                "limits.subscription_vehicles_max = {} must be at most limits.vehicles_max = {}",
+                limits.subscription_vehicles_max, limits.vehicles_max
+            ));
+        }
+        let batch_bytes = limits.position_batch_max as u64 * FIX_BYTES + MESSAGE_OVERHEAD_BYTES;
+        if batch_bytes > limits.message_bytes_max as u64 {
+            return fail(format!(
+                "limits.position_batch_max = {} needs messages of {batch_bytes} bytes, but limits.message_bytes_max = {}",
+                limits.position_batch_max, limits.message_bytes_max
+            ));
+        }
+        if auth.keys.len() > KEYS_HARD_MAX {
+            return fail(format!(
+                "auth.keys has {} keys, allowed: up to {KEYS_HARD_MAX}",
+                auth.keys.len()
+            ));
+        }
+        if !control.allow_remote && !control.listen.ip().is_loopback() {
+            return fail(format!(
+                "control.listen = \"{}\" can be reached by other machines, and the control plane asks for no token: \
+                 use 127.0.0.1, or set control.allow_remote = true",
+                control.listen
+            ));
+        }
+        if control.listen.port() != 0 && control.listen == server.listen {
+            return fail(format!(
+                "control.listen and server.listen are both \"{}\"",
+                server.listen
+            ));
+        }
+        if dev && !server.listen.ip().is_loopback() {
+            return fail(format!(
+                "server.listen = \"{}\" can be reached by other machines, but --dev is for this machine only: \
+                 use 127.0.0.1, or configure a key and run without --dev",
+                server.listen
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Auth {
+    /// A relative key file starts at the configuration file's folder.
+    fn locate_keys(&mut self, config_file: Option<&Path>) {
+        let Some(folder) = config_file.and_then(Path::parent) else {
+            return;
+        };
+        for key in &mut self.keys {
+            key.file = folder.join(&key.file);
+        }
+    }
+}
+
+fn read_file(path: &Path) -> Result<Layer, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    toml::from_str(&text).map_err(|error| ConfigError::File {
+        path: path.to_owned(),
+        reason: error.to_string().trim_end().to_owned(),
+    })
+}
+
+/// What `--dev` changes where nothing else was said: loopback only.
+fn development() -> Result<Layer, ConfigError> {
+    let mut dev = Overrides::default();
+    let port = Config::defaults()?.server.listen.port();
+    dev.set(
+        "server",
+        "listen",
+        format!("{}:{port}", IpAddr::V4(Ipv4Addr::LOCALHOST)),
+    );
+    dev.0
+        .try_into()
+        .map_err(|error: toml::de::Error| ConfigError::Flag(error.to_string()))
+}
+
+/// An error and what caused it, on one line.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,105 @@
+//! What a single value must satisfy. The section structs name these functions beside the field, so that a
+//! value is refused where it is read, with its line.
+#![forbid(unsafe_code)]
+
+use std::fmt::Display;
+
+/// The value lies between `MIN` and `MAX`, both included.
+///
+/// # Errors
+/// The value and the allowed range, in words.
+pub fn within<const MIN: u64, const MAX: u64>(
+    value: &(impl Copy + Display + TryInto<u64>),
+) -> Result<(), String> {
+    match (*value).try_into() {
+        Ok(number) if (MIN..=MAX).contains(&number) => Ok(()),
+        _ => Err(format!("{value} is out of range, allowed: {MIN} to {MAX}")),
+    }
+}
+
+/// As [`within`], and a power of two.
+///
+/// # Errors
+/// The value and what is allowed, in words.
+pub fn power_of_two_within<const MIN: u64, const MAX: u64>(value: &u32) -> Result<(), String> {
+    within::<MIN, MAX>(value)?;
+    if value.is_power_of_two() {
+        Ok(())
+    } else {
+        Err(format!(
+            "{value} is not a power of two, allowed: powers of two from {MIN} to {MAX}"
+        ))
+    }
+}
+
+/// A short text without control characters, such as a node's name.
+///
+/// # Errors
+/// What is wrong with the text, in words.
+pub fn short_text(value: &impl AsRef<str>) -> Result<(), String> {
+    const BYTES_MAX: usize = 255;
+    let value = value.as_ref();
+    if value.is_empty() {
+        return Err("the text is empty; leave the setting out instead".to_owned());
+    }
+    if value.len() > BYTES_MAX {
+        return Err(format!(
+            "the text has {} bytes, allowed: 1 to {BYTES_MAX}",
+            value.len()
+        ));
+    }
+    if value.chars().any(char::is_control) {
+        return Err("the text has a control character".to_owned());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_includes_both_ends() {
+        assert_eq!(within::<2, 5>(&2u16), Ok(()));
+        assert_eq!(within::<2, 5>(&5usize), Ok(()));
+        assert_eq!(
+            within::<2, 5>(&1u64).unwrap_err(),
+            "1 is out of range, allowed: 2 to 5"
+        );
+        assert_eq!(
+            within::<2, 5>(&6u32).unwrap_err(),
+            "6 is out of range, allowed: 2 to 5"
+        );
+        assert_eq!(
+            within::<2, 5>(&-1i32).unwrap_err(),
+            "-1 is out of range, allowed: 2 to 5"
+        );
+    }
+
+    #[test]
+    fn a_power_of_two_says_which_ones() {
+        assert_eq!(power_of_two_within::<16, 64>(&32), Ok(()));
+        assert!(
+            power_of_two_within::<16, 64>(&33)
+                .unwrap_err()
+                .contains("powers of two from 16 to 64")
+        );
+        assert!(
+            power_of_two_within::<16, 64>(&128)
+                .unwrap_err()
+                .contains("16 to 64")
+        );
+    }
+
+    #[test]
+    fn a_text_is_short_and_printable() {
+        assert_eq!(short_text(&"edge-1"), Ok(()));
+        assert!(short_text(&"").unwrap_err().contains("empty"));
+        assert!(short_text(&"a\nb").unwrap_err().contains("control"));
+        assert!(
+            short_text(&"a".repeat(256))
+                .unwrap_err()
+                .contains("256 bytes")
+        );
+    }
+}

@@ -1,0 +1,191 @@
+//! The sections of the configuration. A field's doc comment is its comment in the printed file; the line
+//! `Allowed:` repeats the rule beside it, and a test holds the two together.
+#![forbid(unsafe_code)]
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use confique::Config;
+use serde::Deserialize;
+
+use super::rules::{power_of_two_within, short_text, within};
+
+/// Upper bound of `server.shards`.
+pub const SHARDS_HARD_MAX: u64 = 64;
+/// How many keys may be configured at once: every key of a token's algorithm may have to be tried.
+pub const KEYS_HARD_MAX: usize = 16;
+
+/// The data plane: the sockets of vehicles and dashboards.
+#[derive(Debug, Clone, PartialEq, Config)]
+#[config(layer_attr(serde(deny_unknown_fields)))]
+pub struct Server {
+    /// Address and port that vehicles and dashboards connect to.
+    #[config(env = "LONGHAUL_LISTEN", default = "0.0.0.0:9400")]
+    pub listen: SocketAddr,
+
+    /// How many shards (threads with an io_uring of their own) serve connections. 0: one per core.
+    /// Allowed: 0 to 64.
+    #[config(env = "LONGHAUL_SHARDS", default = 0, validate = within::<0, SHARDS_HARD_MAX>)]
+    pub shards: u16,
+
+    /// Pin each shard to a core of its own. Turn it off where the machine is shared.
+    #[config(default = true)]
+    pub pin_cores: bool,
+
+    /// Length of a tick in microseconds while there is traffic. It is also the latency that ticking adds:
+    /// a longer tick costs less CPU per message. 0: no pacing.
+    /// Allowed: 0 to 100000.
+    #[config(default = 1_000, validate = within::<0, 100_000>)]
+    pub pace_us: u32,
+
+    /// How many connections the kernel queues per shard until they are accepted. Larger values survive a larger
+    /// storm of reconnects; the kernel caps it at net.core.somaxconn.
+    /// Allowed: 1 to 65535.
+    #[config(default = 4_096, validate = within::<1, 65_535>)]
+    pub backlog: u32,
+
+    /// Name of this node, told to clients and shown in logs. Left out: the host's name.
+    #[config(env = "LONGHAUL_NODE", validate = short_text)]
+    pub node: Option<String>,
+}
+
+/// The receive buffers that all connections of a shard share. An idle connection holds none of them.
+#[derive(Debug, Clone, PartialEq, Config)]
+#[config(layer_attr(serde(deny_unknown_fields)))]
+pub struct Receive {
+    /// Buffers per shard, a power of two.
+    /// Allowed: 16 to 32768.
+    #[config(default = 1_024, validate = power_of_two_within::<16, 32_768>)]
+    pub buffers: u32,
+
+    /// Size of a buffer in bytes.
+    /// Allowed: 256 to 65536.
+    #[config(default = 4_096, validate = within::<256, 65_536>)]
+    pub buffer_bytes: u32,
+}
+
+/// The life of one connection.
+#[derive(Debug, Clone, PartialEq, Config)]
+#[config(layer_attr(serde(deny_unknown_fields)))]
+pub struct Connection {
+    /// Milliseconds that a new connection has to complete its WebSocket upgrade.
+    /// Allowed: 100 to 600000.
+    #[config(default = 10_000, validate = within::<100, 600_000>)]
+    pub handshake_timeout_ms: u64,
+
+    /// Every connection is looked at once in this many milliseconds, and pinged if it was silent.
+    /// Allowed: 1000 to 3600000.
+    #[config(default = 30_000, validate = within::<1_000, 3_600_000>)]
+    pub heartbeat_ms: u64,
+
+    /// A connection silent for this many milliseconds is closed. Greater than heartbeat_ms.
+    /// Allowed: 2000 to 86400000.
+    #[config(default = 120_000, validate = within::<2_000, 86_400_000>)]
+    pub dead_after_ms: u64,
+
+    /// A connection silent for this many milliseconds gives back the kernel memory of its armed receive, until its
+    /// next byte.
+    /// Allowed: 1000 to 86400000.
+    #[config(default = 60_000, validate = within::<1_000, 86_400_000>)]
+    pub quiet_after_ms: u64,
+
+    /// A connection whose send makes no progress for this many milliseconds is closed with code 4008.
+    /// Allowed: 100 to 600000.
+    #[config(default = 10_000, validate = within::<100, 600_000>)]
+    pub send_timeout_ms: u64,
+
+    /// TCP_NOTSENT_LOWAT in bytes: how much unsent data the kernel may hold per connection. Small values keep stale
+    /// positions out of the kernel.
+    /// Allowed: 1024 to 16777216.
+    #[config(default = 16_384, validate = within::<1_024, 16_777_216>)]
+    pub notsent_lowat_bytes: u32,
+}
+
+/// Who may connect. Every connection needs a token (JWT) signed with one of these keys.
+#[derive(Debug, Clone, PartialEq, Config)]
+#[config(layer_attr(serde(deny_unknown_fields)))]
+pub struct Auth {
+    /// The keys that tokens are checked with, up to 16. `algorithm` is "EdDSA" (file: an Ed25519 public key in PEM) or
+    /// "HS256" (file: a secret of at least 32 bytes; a line break at its end does not count). A token that names a
+    /// `kid` is checked with the key of that kid. A relative file name starts at this file's folder. For example:
+    ///   keys = [{ algorithm = "EdDSA", file = "fleet.pub.pem", kid = "2026" }]
+    #[config(default = [])]
+    pub keys: Vec<KeySource>,
+
+    /// How many seconds a token's times (exp, nbf) may be off, for clocks that disagree.
+    /// Allowed: 0 to 600.
+    #[config(default = 30, validate = within::<0, 600>)]
+    pub leeway_s: u64,
+
+    /// If set, a token's `iss` claim must be this.
+    #[config(validate = short_text)]
+    pub issuer: Option<String>,
+
+    /// If set, a token's `aud` claim must be or contain this.
+    #[config(validate = short_text)]
+    pub audience: Option<String>,
+}
+
+/// Where one key comes from.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeySource {
+    /// What the key signs with; a token that says otherwise is refused.
+    pub algorithm: KeyAlgorithm,
+    /// The file that holds the key.
+    pub file: PathBuf,
+    /// The `kid` of the tokens that this key is for.
+    pub kid: Option<String>,
+}
+
+/// The signature algorithms that tokens may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+pub enum KeyAlgorithm {
+    /// HMAC with SHA-256: one secret both signs and checks.
+    #[value(name = "HS256", alias = "hs256")]
+    #[serde(rename = "HS256")]
+    Hs256,
+    /// Ed25519: the issuer keeps the private key, the gateway needs the public one only.
+    #[value(name = "EdDSA", alias = "eddsa")]
+    #[serde(rename = "EdDSA")]
+    EdDsa,
+}
+
+/// The control plane: health, readiness and metrics over HTTP.
+#[derive(Debug, Clone, PartialEq, Config)]
+#[config(layer_attr(serde(deny_unknown_fields)))]
+pub struct Control {
+    /// Address and port of the control plane.
+    #[config(env = "LONGHAUL_CONTROL_LISTEN", default = "127.0.0.1:9401")]
+    pub listen: SocketAddr,
+
+    /// Allow an address that other machines can reach. The control plane asks nobody for a token, so keep it behind
+    /// a firewall then.
+    #[config(default = false)]
+    pub allow_remote: bool,
+}
+
+/// What is written to standard error while running.
+#[derive(Debug, Clone, PartialEq, Config)]
+#[config(layer_attr(serde(deny_unknown_fields)))]
+pub struct Log {
+    /// A level (error, warn, info, debug, trace), or levels per module such as "info,longhaul::control=debug".
+    #[config(env = "LONGHAUL_LOG", default = "info")]
+    pub filter: String,
+
+    /// "text", "json", or "auto": text on a terminal and JSON otherwise.
+    #[config(env = "LONGHAUL_LOG_FORMAT", default = "auto")]
+    pub format: LogFormat,
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    Auto,
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}

@@ -1,0 +1,178 @@
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::limits::CONTROL_CONNECTIONS_MAX;
+use crate::metrics::Metrics;
+
+fn start(shards: usize) -> (Handle, Arc<Health>) {
+    let health = Health::new(shards, Duration::from_secs(3_600), Instant::now());
+    let state = ControlState {
+        node: "edge-7".to_owned(),
+        health: Arc::clone(&health),
+        registry: Metrics::new(shards).registry(),
+    };
+    let listen = "127.0.0.1:0".parse().expect("an address");
+    (spawn(listen, Arc::new(state)).expect("a free port"), health)
+}
+
+/// The status line's number, and the whole answer.
+fn get(address: SocketAddr, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    )
+    .expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers");
+    let status = answer
+        .split(' ')
+        .nth(1)
+        .and_then(|number| number.parse().ok())
+        .expect("a status");
+    (status, answer)
+}
+
+#[test]
+fn readiness_follows_the_shards() {
+    let (control, health) = start(2);
+    let (status, answer) = get(control.address(), "/readyz");
+    assert_eq!(status, 503);
+    assert!(
+        answer.contains("\"ready\":false") && answer.contains("shard 0 is not listening yet"),
+        "{answer}"
+    );
+    assert!(
+        answer.contains("application/json") && answer.contains("edge-7"),
+        "{answer}"
+    );
+    assert_eq!(get(control.address(), "/healthz").0, 200);
+
+    health.listening(0);
+    health.listening(1);
+    let (status, answer) = get(control.address(), "/readyz");
+    assert!(
+        status == 200 && answer.contains("\"ready\":true"),
+        "{answer}"
+    );
+
+    health.drain();
+    let (status, answer) = get(control.address(), "/readyz");
+    assert!(status == 503 && answer.contains("draining"), "{answer}");
+    assert_eq!(get(control.address(), "/healthz").0, 200);
+}
+
+#[test]
+fn a_silent_shard_fails_the_health_check() {
+    let past = Instant::now()
+        .checked_sub(Duration::from_secs(5))
+        .expect("the machine is up for longer");
+    let state = ControlState {
+        node: "edge-7".to_owned(),
+        health: Health::new(1, Duration::from_secs(1), past),
+        registry: Metrics::new(1).registry(),
+    };
+    let control =
+        spawn("127.0.0.1:0".parse().expect("an address"), Arc::new(state)).expect("a free port");
+    let (status, answer) = get(control.address(), "/healthz");
+    assert!(
+        status == 503 && answer.contains("shard 0 has not reported"),
+        "{answer}"
+    );
+}
+
+#[test]
+fn metrics_are_openmetrics() {
+    let (control, _) = start(1);
+    let (status, answer) = get(control.address(), "/metrics");
+    assert_eq!(status, 200);
+    assert!(answer.contains("application/openmetrics-text"), "{answer}");
+    assert!(
+        answer.contains("longhaul_connections_accepted_total 0"),
+        "{answer}"
+    );
+}
+
+#[test]
+fn an_unknown_path_says_which_there_are() {
+    let (control, _) = start(1);
+    let (status, answer) = get(control.address(), "/metric");
+    assert!(status == 404 && answer.contains("/metrics"), "{answer}");
+}
+
+#[test]
+fn a_taken_address_says_which_setting_to_change() {
+    let (control, _) = start(1);
+    let state = ControlState {
+        node: String::new(),
+        health: Health::new(1, Duration::from_secs(1), Instant::now()),
+        registry: Registry::default(),
+    };
+    let error = spawn(control.address(), Arc::new(state))
+        .expect_err("it is taken")
+        .to_string();
+    assert!(
+        error.contains("control.listen") && error.contains(&control.address().to_string()),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_huge_header_is_refused() {
+    let (control, _) = start(1);
+    let mut stream = TcpStream::connect(control.address()).expect("it listens");
+    let request = format!(
+        "GET /metrics HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n",
+        "y".repeat(20_000)
+    );
+    // It may answer and close before all is written.
+    let _ = stream.write_all(request.as_bytes());
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(
+        answer.is_empty() || answer.starts_with("HTTP/1.1 431"),
+        "{answer}"
+    );
+}
+
+#[test]
+fn connections_beyond_the_bound_wait_for_a_place() {
+    let (control, _) = start(1);
+    let mut waiting: Vec<_> = (0..CONTROL_CONNECTIONS_MAX)
+        .map(|_| TcpStream::connect(control.address()).expect("it listens"))
+        .collect();
+    // Each has a place for certain once it was answered.
+    for stream in &mut waiting {
+        stream
+            .write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            .expect("it reads");
+        assert_ne!(stream.read(&mut [0; 4096]).expect("it answers"), 0);
+    }
+    let mut late = TcpStream::connect(control.address()).expect("the backlog takes it");
+    late.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .expect("the kernel takes it");
+    late.set_read_timeout(Some(Duration::from_millis(100)))
+        .expect("a timeout");
+    assert!(
+        late.read(&mut [0; 1]).is_err(),
+        "it was answered although every place was taken"
+    );
+    late.set_read_timeout(None).expect("no timeout");
+    drop(waiting.pop());
+    let mut answer = String::new();
+    late.read_to_string(&mut answer).expect("it answers");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[test]
+fn stopping_frees_the_address() {
+    let (control, _) = start(1);
+    let address = control.address();
+    let idle = TcpStream::connect(address).expect("it listens");
+    control.stop();
+    assert!(TcpListener::bind(address).is_ok() || TcpStream::connect(address).is_err());
+    drop(idle);
+}

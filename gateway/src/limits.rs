@@ -1,0 +1,227 @@
+//! Every bound in one place. The defaults are settings in `[limits]`; the hard maxima are constants, because code relies
+//! on the relations between them, which are asserted at compile time below.
+#![forbid(unsafe_code)]
+
+use std::io;
+use std::time::Duration;
+
+use confique::Config;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::config::rules::within;
+
+/// Shards of one process: an interest mask has 64 bits.
+pub const SHARDS_MAX: usize = 64;
+/// Hard maximum of `limits.connections_per_shard_max`.
+pub const CONNECTIONS_PER_SHARD_HARD_MAX: u64 = 16_000_000;
+/// Hard maximum of `limits.message_bytes_max`.
+pub const MESSAGE_BYTES_HARD_MAX: u64 = 16_777_216;
+/// Smallest `limits.message_bytes_max`: every protocol message has room for its fixed fields.
+pub const MESSAGE_BYTES_HARD_MIN: u64 = 4_096;
+/// Hard maximum of `limits.echo_message_bytes_max`.
+pub const ECHO_MESSAGE_BYTES_HARD_MAX: u64 = 67_108_864;
+/// Hard maximum of `limits.frames_per_message_max`.
+pub const FRAMES_PER_MESSAGE_HARD_MAX: u64 = 65_536;
+/// Hard maximum of `limits.echo_frames_per_message_max`.
+pub const ECHO_FRAMES_PER_MESSAGE_HARD_MAX: u64 = 1_048_576;
+/// Hard maximum of `limits.vehicles_max`.
+pub const VEHICLES_HARD_MAX: u64 = 16_000_000;
+/// Hard maximum of `limits.vehicle_id_bytes_max`.
+pub const VEHICLE_ID_BYTES_HARD_MAX: u64 = 255;
+/// Hard maximum of `limits.fleet_id_bytes_max`.
+pub const FLEET_ID_BYTES_HARD_MAX: u64 = 255;
+/// Hard maximum of `limits.position_batch_max`.
+pub const POSITION_BATCH_HARD_MAX: u64 = 8_192;
+/// Hard maximum of `limits.positions_per_frame_max`.
+pub const POSITIONS_PER_FRAME_HARD_MAX: u64 = 65_536;
+/// Size of one position fix on the wire.
+pub const FIX_BYTES: u64 = 24;
+/// Room that a message needs beside its fixes: envelope, tables and the optional vehicle id.
+pub const MESSAGE_OVERHEAD_BYTES: u64 = 512;
+/// Descriptors of a process or shard that are no client connections: listeners, rings, doorbells, logs, control plane.
+pub const DESCRIPTORS_RESERVED: u64 = 256;
+/// Connections that the control plane serves at once; further ones wait in the kernel's backlog.
+pub const CONTROL_CONNECTIONS_MAX: usize = 64;
+/// Bytes of a request's line and headers at the control plane.
+pub const CONTROL_HEADER_BYTES_MAX: usize = 16_384;
+/// How long the control plane waits for a request's headers, on a kept-alive connection too.
+pub const CONTROL_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the control plane works on an answer.
+pub const CONTROL_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a stopping control plane waits for answers under way.
+pub const CONTROL_STOP_TIMEOUT: Duration = Duration::from_secs(2);
+
+// The last index is `u32::MAX - 1`: `u32::MAX` stands for "the whole fleet" in Ack.watching.
+const _: () = assert!(VEHICLES_HARD_MAX < u32::MAX as u64);
+// The largest batch that a setting can allow fits the largest message that a setting can allow.
+const _: () =
+    assert!(POSITION_BATCH_HARD_MAX * FIX_BYTES + MESSAGE_OVERHEAD_BYTES <= MESSAGE_BYTES_HARD_MAX);
+// So does the largest Positions message.
+const _: () = assert!(
+    POSITIONS_PER_FRAME_HARD_MAX * FIX_BYTES + MESSAGE_OVERHEAD_BYTES <= MESSAGE_BYTES_HARD_MAX
+);
+// The echo endpoint is never the stricter one.
+const _: () = assert!(MESSAGE_BYTES_HARD_MAX <= ECHO_MESSAGE_BYTES_HARD_MAX);
+const _: () = assert!(FRAMES_PER_MESSAGE_HARD_MAX <= ECHO_FRAMES_PER_MESSAGE_HARD_MAX);
+// The control plane cannot use up the descriptors that are kept back for everything but clients.
+const _: () = assert!(2 * CONTROL_CONNECTIONS_MAX as u64 <= DESCRIPTORS_RESERVED);
+// The overhead covers the longest vehicle id.
+const _: () = assert!(VEHICLE_ID_BYTES_HARD_MAX + 128 <= MESSAGE_OVERHEAD_BYTES);
+
+/// Bounds. What goes over one is refused or closed with a reason, and counted in longhaul_limit_hits_total.
+#[derive(Debug, Clone, PartialEq, Config)]
+#[config(layer_attr(serde(deny_unknown_fields)))]
+pub struct Limits {
+    /// Connections per shard. The process's descriptor limit (RLIMIT_NOFILE) bounds them as well.
+    /// Allowed: 1 to 16000000.
+    #[config(default = 1_000_000, validate = within::<1, CONNECTIONS_PER_SHARD_HARD_MAX>)]
+    pub connections_per_shard_max: usize,
+
+    /// Bytes of an upgrade request: request line and headers, the token among them.
+    /// Allowed: 1024 to 65536.
+    #[config(default = 8_192, validate = within::<1_024, 65_536>)]
+    pub header_bytes_max: usize,
+
+    /// Bytes of one message from a client.
+    /// Allowed: 4096 to 16777216.
+    #[config(default = 65_536, validate = within::<MESSAGE_BYTES_HARD_MIN, MESSAGE_BYTES_HARD_MAX>)]
+    pub message_bytes_max: usize,
+
+    /// Frames that one message may be split into.
+    /// Allowed: 1 to 65536.
+    #[config(default = 1_024, validate = within::<1, FRAMES_PER_MESSAGE_HARD_MAX>)]
+    pub frames_per_message_max: usize,
+
+    /// Bytes of one message at the echo endpoint, which exists with --dev only. At least message_bytes_max.
+    /// Allowed: 4096 to 67108864.
+    #[config(default = 20_000_000, validate = within::<MESSAGE_BYTES_HARD_MIN, ECHO_MESSAGE_BYTES_HARD_MAX>)]
+    pub echo_message_bytes_max: usize,
+
+    /// Frames per message at the echo endpoint. At least frames_per_message_max.
+    /// Allowed: 1 to 1048576.
+    #[config(default = 131_072, validate = within::<1, ECHO_FRAMES_PER_MESSAGE_HARD_MAX>)]
+    pub echo_frames_per_message_max: usize,
+
+    /// Vehicles that this node knows, connected or not, over all fleets.
+    /// Allowed: 1 to 16000000.
+    #[config(default = 2_000_000, validate = within::<1, VEHICLES_HARD_MAX>)]
+    pub vehicles_max: u32,
+
+    /// Fleets that this node knows.
+    /// Allowed: 1 to 65535.
+    #[config(default = 1_024, validate = within::<1, 65_535>)]
+    pub fleets_max: u32,
+
+    /// Bytes of a vehicle's id, and of any other token subject.
+    /// Allowed: 1 to 255.
+    #[config(default = 128, validate = within::<1, VEHICLE_ID_BYTES_HARD_MAX>)]
+    pub vehicle_id_bytes_max: usize,
+
+    /// Bytes of a fleet's id.
+    /// Allowed: 1 to 255.
+    #[config(default = 64, validate = within::<1, FLEET_ID_BYTES_HARD_MAX>)]
+    pub fleet_id_bytes_max: usize,
+
+    /// Vehicles that one dashboard may list by id. Watching the whole fleet does not count. At most vehicles_max.
+    /// Allowed: 1 to 16000000.
+    #[config(default = 100_000, validate = within::<1, VEHICLES_HARD_MAX>)]
+    pub subscription_vehicles_max: u32,
+
+    /// Fixes in one PositionBatch. They must fit message_bytes_max, at 24 bytes each.
+    /// Allowed: 1 to 8192.
+    #[config(default = 256, validate = within::<1, POSITION_BATCH_HARD_MAX>)]
+    pub position_batch_max: usize,
+
+    /// Fixes in one Positions message to a dashboard; what is left over goes into the next.
+    /// Allowed: 1 to 65536.
+    #[config(default = 2_000, validate = within::<1, POSITIONS_PER_FRAME_HARD_MAX>)]
+    pub positions_per_frame_max: usize,
+
+    /// Batches that wait in a shard's inbox for it to take them.
+    /// Allowed: 16 to 65536.
+    #[config(default = 1_024, validate = within::<16, 65_536>)]
+    pub inbox_batches_max: usize,
+
+    /// Control frames and answers that wait for one connection's socket.
+    /// Allowed: 4 to 1024.
+    #[config(default = 64, validate = within::<4, 1_024>)]
+    pub control_queue_max: usize,
+
+    /// Largest min_interval_ms that a subscription may ask for.
+    /// Allowed: 0 to 3600000.
+    #[config(default = 60_000, validate = within::<0, 3_600_000>)]
+    pub min_interval_ms_max: u32,
+
+    /// Milliseconds that a fix's time may lie ahead of the gateway's clock.
+    /// Allowed: 0 to 86400000.
+    #[config(default = 300_000, validate = within::<0, 86_400_000>)]
+    pub clock_ahead_ms_max: u64,
+}
+
+impl Limits {
+    /// How many connections a shard with a descriptor table of its own may hold, given the descriptors that
+    /// [`raise_descriptor_limit`] found. At least 1, so that a tiny limit shows as refusals and not as a panic.
+    pub fn connections_per_shard(&self, descriptors: u64) -> usize {
+        let free = descriptors.saturating_sub(DESCRIPTORS_RESERVED).max(1);
+        self.connections_per_shard_max
+            .min(usize::try_from(free).unwrap_or(usize::MAX))
+    }
+}
+
+/// Raises the soft descriptor limit to the hard one, and says what it is now.
+///
+/// # Errors
+/// The kernel's refusal; the limit is then as it was.
+pub fn raise_descriptor_limit() -> io::Result<u64> {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum {
+        setrlimit(
+            Resource::Nofile,
+            Rlimit {
+                current: maximum,
+                maximum,
+            },
+        )?;
+    }
+    // None stands for "no limit", which the kernel grants to no one for descriptors but may report elsewhere.
+    Ok(maximum.unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use confique::Layer;
+
+    use super::*;
+
+    fn defaults() -> Limits {
+        Limits::from_layer(<Limits as Config>::Layer::default_values())
+            .expect("the defaults are complete")
+    }
+
+    #[test]
+    fn connections_follow_the_smaller_of_setting_and_descriptors() {
+        let mut limits = defaults();
+        for (setting, descriptors, expected) in [
+            (1_000_000, 20_000, 20_000 - 256),
+            (1_000, 20_000, 1_000),
+            (1_000_000, 10, 1),
+            (1_000_000, u64::MAX, 1_000_000),
+        ] {
+            limits.connections_per_shard_max = setting;
+            assert_eq!(
+                limits.connections_per_shard(descriptors),
+                expected,
+                "{setting} {descriptors}"
+            );
+        }
+    }
+
+    #[test]
+    fn raising_the_descriptor_limit_reaches_the_hard_one() {
+        let raised = raise_descriptor_limit().expect("a process may raise its soft limit");
+        assert_eq!(
+            getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX),
+            raised
+        );
+    }
+}

@@ -1,0 +1,83 @@
+//! The table of what a shard counts. One line adds a metric: it becomes a field here and a series on `/metrics`.
+#![forbid(unsafe_code)]
+
+use super::family::shard_metrics;
+
+shard_metrics! {
+    /// What one shard counts. Only its thread writes; aligned so that no two shards share a cache line (128 bytes:
+    /// processors fetch lines in pairs).
+    #[derive(Debug, Default)]
+    #[repr(align(128))]
+    pub struct ShardMetrics {
+        counter "longhaul_connections_accepted" "TCP connections accepted" { connections_accepted }
+        gauge "longhaul_connections_open" "Connections that are open, by role" {
+            connections_open_vehicle: role = "vehicle",
+            connections_open_dashboard: role = "dashboard",
+            connections_open_echo: role = "echo",
+            connections_open_handshake: role = "handshake",
+        }
+        counter "longhaul_connections_closed" "Connections closed, by cause" {
+            closed_by_peer: cause = "peer",
+            closed_abruptly: cause = "abrupt",
+            closed_refused: cause = "refused",
+            closed_protocol: cause = "protocol",
+            closed_wrong_kind: cause = "wrong_kind",
+            closed_silent: cause = "silent",
+            closed_slow: cause = "slow_consumer",
+            closed_expired: cause = "token_expired",
+            closed_stopping: cause = "stopping",
+        }
+        counter "longhaul_upgrades_refused" "Upgrade requests refused, by the kind of the HTTP answer" {
+            refused_request: reason = "request",
+            refused_path: reason = "path",
+            refused_unauthorized: reason = "unauthorized",
+            refused_timeout: reason = "timeout",
+            refused_too_large: reason = "too_large",
+            refused_unavailable: reason = "unavailable",
+        }
+        counter "longhaul_messages_in" "Messages from clients, by kind" {
+            messages_position: kind = "position",
+            messages_position_batch: kind = "position_batch",
+            messages_subscribe: kind = "subscribe",
+            messages_unsubscribe: kind = "unsubscribe",
+            messages_other: kind = "other",
+            messages_malformed: kind = "malformed",
+        }
+        counter "longhaul_received_bytes" "Bytes received from clients" { bytes_in }
+        counter "longhaul_sent_bytes" "Bytes sent to clients" { bytes_out }
+        counter "longhaul_sends" "Sends submitted to the kernel" { sends }
+        counter "longhaul_send_errors" "Sends that failed" { send_errors }
+        counter "longhaul_positions_in" "Position fixes taken from vehicles" { positions_in }
+        counter "longhaul_positions_stale" "Position fixes not newer than the one already known" { positions_stale }
+        counter "longhaul_positions_out" "Position fixes sent to dashboards" { positions_out }
+        counter "longhaul_matches" "Changed vehicles times the dashboards that watch them" { matches }
+        counter "longhaul_subscription_changes" "Filters that a dashboard set, changed or withdrew" { subscriptions }
+        counter "longhaul_errors_out" "Error messages sent to clients" { errors_out }
+        counter "longhaul_pings_out" "Pings sent to silent connections" { pings_out }
+        counter "longhaul_ring_enobufs" "Receives that found no free buffer and were armed again" { ring_enobufs }
+        counter "longhaul_ticks" "Ticks" { ticks }
+        counter "longhaul_ticks_empty" "Ticks that found nothing to do" { ticks_empty }
+        counter "longhaul_inbox_full" "Batches that found another shard's inbox full and waited a tick" { inbox_full }
+        counter "longhaul_exchanged_out" "Changed vehicles handed to other shards" { exchanged_out }
+        counter "longhaul_exchanged_in" "Changed vehicles taken from other shards" { exchanged_in }
+        counter "longhaul_limit_hits" "How often a bound was hit, by the setting in [limits]" {
+            limit_hit_connections: limit = "connections_per_shard_max",
+            limit_hit_registry: limit = "vehicles_max",
+            limit_hit_subscription: limit = "subscription_vehicles_max",
+            limit_hit_position_batch: limit = "position_batch_max",
+            limit_hit_control_queue: limit = "control_queue_max",
+        }
+        busy "longhaul_shard_busy_seconds" "Time that a shard spent working, not waiting" { busy_ns }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_share_no_cache_line() {
+        assert_eq!(align_of::<ShardMetrics>(), 128);
+        assert_eq!(size_of::<ShardMetrics>() % 128, 0);
+    }
+}

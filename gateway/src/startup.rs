@@ -1,0 +1,103 @@
+//! From settings to what the server starts with: keys are read, development mode is set up, and said aloud.
+#![forbid(unsafe_code)]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::session::dev_key::{DevKey, DevKeyError};
+use crate::session::keys::{Key, KeyError};
+use crate::session::token::Verifier;
+
+/// Everything that the server starts with.
+#[derive(Debug)]
+pub struct Startup {
+    /// The settings.
+    pub config: Config,
+    /// Checks tokens.
+    pub verifier: Arc<Verifier>,
+    /// The development key. If there is one, the endpoint `/echo` exists.
+    pub dev_key: Option<DevKey>,
+}
+
+/// Why the server cannot start with these settings.
+#[derive(Debug, thiserror::Error)]
+pub enum StartupError {
+    /// Neither `--dev` nor a key.
+    #[error(
+        "no key is configured, so no token could be checked and nobody could connect. Either\n  \
+         - name a key in the configuration file (`longhaul config` prints one):\n      \
+             [[auth.keys]]\n      \
+             algorithm = \"EdDSA\"\n      \
+             file = \"fleet.pub.pem\"\n  \
+         - or try it out on this machine: longhaul run --dev"
+    )]
+    NoKey,
+    /// A configured key cannot be used.
+    #[error("in auth.keys: {0}")]
+    Key(#[from] KeyError),
+    /// The development key cannot be made.
+    #[error(transparent)]
+    DevKey(#[from] DevKeyError),
+}
+
+impl Startup {
+    /// Reads the keys, and makes the development key if `dev`. `dev_key_file`: where it is kept; none: it is fresh.
+    ///
+    /// # Errors
+    /// There is no key, or one cannot be used.
+    pub fn prepare(
+        config: Config,
+        dev: bool,
+        dev_key_file: Option<&Path>,
+    ) -> Result<Self, StartupError> {
+        let mut keys = config
+            .auth
+            .keys
+            .iter()
+            .map(Key::load)
+            .collect::<Result<Vec<_>, _>>()?;
+        let dev_key = match (dev, dev_key_file) {
+            (false, _) => None,
+            (true, None) => Some(DevKey::fresh()?),
+            (true, Some(file)) => Some(DevKey::at(file)?),
+        };
+        keys.extend(dev_key.iter().map(|dev| dev.key().clone()));
+        if keys.is_empty() {
+            return Err(StartupError::NoKey);
+        }
+        let verifier = Arc::new(Verifier::new(keys, &config.auth, &config.limits));
+        Ok(Self {
+            config,
+            verifier,
+            dev_key,
+        })
+    }
+
+    /// Whether the endpoint `/echo` exists.
+    pub fn echo(&self) -> bool {
+        self.dev_key.is_some()
+    }
+
+    /// Says in the log what development mode means, and how to get a token for it.
+    pub fn announce(&self) {
+        let Some(dev_key) = &self.dev_key else { return };
+        let key = dev_key.path().display();
+        tracing::warn!(
+            "development mode: whoever can read the key file {key} can make tokens; not for production"
+        );
+        tracing::info!(
+            "development mode: listening on loopback only, {}",
+            self.config.server.listen
+        );
+        tracing::info!(
+            "development mode: /echo returns every message to its sender and asks for no token"
+        );
+        tracing::info!(
+            "make a vehicle's token with: longhaul token --dev-key {key} --role vehicle --fleet demo --subject truck-1"
+        );
+        tracing::info!(
+            "make a dashboard's token with: longhaul token --dev-key {key} --role dashboard --fleet demo --subject me"
+        );
+    }
+}
