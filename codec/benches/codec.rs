@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use longhaul_codec::{Encoder, Fix, Message, MessageRef, Position, decode, json};
+use longhaul_codec::{Encoder, Fix, Message, MessageRef, Position, decode, decode_fix, json};
 
 fn fixes(count: u32) -> Vec<Fix> {
     let fix = |vehicle| Fix {
@@ -39,6 +39,9 @@ fn position(c: &mut Criterion) {
     let bytes = encoder.position(&fix).payload().to_vec();
     group.bench_function(format!("decode {} B", bytes.len()), |b| {
         b.iter(|| black_box(read(black_box(&bytes))));
+    });
+    group.bench_function("decode_fix", |b| {
+        b.iter(|| black_box(decode_fix(black_box(&bytes))));
     });
     let bytes = encoder.message(&named).payload().to_vec();
     group.bench_function(format!("decode with an id, {} B", bytes.len()), |b| {

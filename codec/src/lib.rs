@@ -4,6 +4,7 @@
 //! (`longhaul.v1.json`) mirrors it message by message. A map of the crate:
 //!
 //! - [`decode()`] verifies bytes and gives a borrowed view, [`MessageRef`]; [`wire`] is the generated code behind it.
+//!   [`decode_fix`] is its shortcut for what vehicles send all the time.
 //! - [`Encoder`] writes messages into a buffer that it keeps, with [`HEADER_ROOM`] free bytes in front.
 //! - [`Fix`] is a position as 24 plain bytes; [`values`] has the protocol's enumerations.
 //! - [`message`] has every message as an owned struct, for tests, clients and rare messages.
@@ -29,7 +30,7 @@ pub mod json;
 pub mod message;
 pub mod values;
 
-pub use decode::{DecodeError, MESSAGE_BYTES_MAX, MessageRef, decode};
+pub use decode::{DecodeError, MESSAGE_BYTES_MAX, MessageRef, decode, decode_fix};
 pub use encode::{Encoded, Encoder, HEADER_ROOM};
 pub use fix::{Fix, FixError};
 pub use generated::v_1 as wire;

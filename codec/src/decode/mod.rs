@@ -1,5 +1,7 @@
 //! From bytes that a stranger sent to a view that is safe to read.
 
+mod fix;
+
 use flatbuffers::{InvalidFlatbuffer, VerifierOptions};
 use thiserror::Error;
 
@@ -7,6 +9,8 @@ use crate::values::{
     AckKind, CommandStatus, Delivery, ErrorCode, PresenceState, Role, SubscribeMode, UnknownValue,
 };
 use crate::wire;
+
+pub use fix::decode_fix;
 
 /// The longest message that [`decode`] looks at. Connections have lower limits of their own.
 pub const MESSAGE_BYTES_MAX: usize = 64 << 20;

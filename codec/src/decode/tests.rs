@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::encode::Encoder;
 use crate::fix::Fix;
-use crate::message::{Message, arbitrary};
+use crate::message::{Message, Position, arbitrary};
 
 fn encoded(message: &Message) -> Vec<u8> {
     Encoder::new().message(message).payload().to_vec()
@@ -37,7 +37,7 @@ fn a_message_may_start_at_any_address() {
         })
         .collect();
     let messages = [
-        crate::message::Position {
+        Position {
             fix: fixes[3],
             vehicle_id: Some("bus-1".into()),
         }
@@ -295,9 +295,89 @@ fn faults_are_told_in_one_line() {
     );
 }
 
+/// `decode_fix` gives what `decode` gives, and nothing else.
+fn check_shortcut(bytes: &[u8]) {
+    let expected = match decode(bytes) {
+        Ok(MessageRef::Position(view)) if view.vehicle_id().is_none() => Some(view.fix().into()),
+        _ => None,
+    };
+    assert_eq!(decode_fix(bytes), expected, "{bytes:?}");
+}
+
+/// As other languages' builders may write it: fields in another order, a vtable with room for more, bytes in between.
+#[test]
+fn the_shortcut_knows_other_layouts() {
+    let fix = Fix {
+        vehicle: 3,
+        ..Fix::default()
+    };
+    let plain = encoded(
+        &Position {
+            fix,
+            vehicle_id: None,
+        }
+        .into(),
+    );
+    let turned = {
+        let mut builder = FlatBufferBuilder::new();
+        let args = wire::PositionArgs {
+            fix: Some(&fix.into()),
+            vehicle_id: None,
+        };
+        let table = wire::Position::create(&mut builder, &args);
+        let mut envelope = wire::EnvelopeBuilder::new(&mut builder);
+        envelope.add_message_type(wire::Message::Position);
+        envelope.add_message(table.as_union_value());
+        let envelope = envelope.finish();
+        wire::finish_envelope_buffer(&mut builder, envelope);
+        builder.finished_data().to_vec()
+    };
+    assert_ne!(plain, turned);
+    for bytes in [&plain, &turned] {
+        check_shortcut(bytes);
+        assert_eq!(decode_fix(bytes), Some(fix));
+    }
+}
+
+/// Each byte of a position, with each value.
+#[test]
+fn the_shortcut_is_as_strict_as_the_verifier() {
+    let vehicle_id = Some("bus-1".to_owned());
+    for vehicle_id in [None, vehicle_id] {
+        let fix = Fix::default();
+        let mut bytes = encoded(&Position { fix, vehicle_id }.into());
+        for at in 0..bytes.len() {
+            let value = bytes[at];
+            for other in 0..=255 {
+                bytes[at] = other;
+                check_shortcut(&bytes);
+            }
+            bytes[at] = value;
+        }
+        for end in 0..bytes.len() {
+            check_shortcut(&bytes[..end]);
+        }
+    }
+}
+
 proptest! {
+    /// Small numbers in place of offsets and lengths lead to more places than random bytes do.
+    #[test]
+    fn the_shortcut_agrees_on_damaged_positions(
+        fix in arbitrary::fix(),
+        id in prop::option::of("[a-z]{0,9}"),
+        damage in vec((0..64usize, prop_oneof![0..80u8, any::<u8>()]), 1..6),
+    ) {
+        let mut bytes = encoded(&Position { fix, vehicle_id: id }.into());
+        for (at, value) in damage {
+            bytes[at] = value;
+        }
+        check_shortcut(&bytes);
+    }
+
     #[test]
     fn any_bytes_decode_or_give_an_error(bytes in vec(any::<u8>(), 0..300)) {
+        check_shortcut(&bytes);
         if let Ok(view) = decode(&bytes) {
             read_all(view);
         }
@@ -319,6 +399,7 @@ proptest! {
         if cut {
             bytes.truncate(length.index(bytes.len()));
         }
+        check_shortcut(&bytes);
         if let Ok(view) = decode(&bytes) {
             // What was read can be written again, and is then the same.
             let first = read_all(view);

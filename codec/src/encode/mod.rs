@@ -14,6 +14,9 @@ use template::Template;
 /// The longest WebSocket header (RFC 6455 §5.2): 2 bytes, 8 of length, and a client's mask of 4.
 pub const HEADER_ROOM: usize = 14;
 
+/// An iterator's word on how many fixes follow is taken up to here; beyond, they have to come.
+const FIXES_EXPECTED_MAX: usize = 1 << 16;
+
 /// What a new builder starts with: enough for all but lists.
 const BUILDER_BYTES: usize = 1024;
 
@@ -99,16 +102,22 @@ impl Encoder {
     ) -> Encoded<'_> {
         let template = &self.positions;
         let first = HEADER_ROOM + template.bytes.len();
-        grow(&mut self.frame, first);
+        let mut fixes = fixes.into_iter();
+        let expected = fixes.size_hint().0.min(FIXES_EXPECTED_MAX);
+        grow(&mut self.frame, first + expected * Fix::WIRE_BYTES);
 
         let mut end = first;
-        for fix in fixes {
-            if self.frame.len() < end + Fix::WIRE_BYTES {
-                // Twice as much, so that each byte is moved once on average.
-                grow(&mut self.frame, 2 * end + Fix::WIRE_BYTES);
+        loop {
+            let slots = self.frame[end..].chunks_exact_mut(Fix::WIRE_BYTES);
+            for (slot, fix) in slots.zip(fixes.by_ref()) {
+                slot.copy_from_slice(&wire::Fix::from(fix).0);
+                end += Fix::WIRE_BYTES;
             }
-            self.frame[end..end + Fix::WIRE_BYTES].copy_from_slice(&wire::Fix::from(fix).0);
-            end += Fix::WIRE_BYTES;
+            if self.frame.len() - end >= Fix::WIRE_BYTES {
+                break; // slots are left, so it was the fixes that ended
+            }
+            // Twice as much, so that each byte is moved once on average.
+            grow(&mut self.frame, 2 * end + Fix::WIRE_BYTES);
         }
 
         let count = u32::try_from((end - first) / Fix::WIRE_BYTES)
