@@ -7,14 +7,15 @@
 
 use std::sync::Arc;
 
-use longhaul_filter_engine::{FleetId, VehicleIndex};
+use longhaul_codec::Fix;
+use longhaul_filter_engine::{Change, FleetId, VehicleIndex};
 use roaring::RoaringBitmap;
 
 use super::{
     dirty::Dirty,
     inbox::{Changed, Inbox, Letter},
 };
-use crate::fleet::{Fleet, Interest, Version};
+use crate::fleet::{Fleet, Interest, PositionTable, Version};
 
 /// Which version of each vehicle's position this shard has routed.
 #[derive(Debug, Default)]
@@ -25,6 +26,14 @@ impl Seen {
     #[inline]
     pub fn version(&self, vehicle: VehicleIndex) -> Version {
         Version(self.0.get(vehicle.0 as usize).copied().unwrap_or(0))
+    }
+
+    /// A vehicle's position as far as this shard has routed it. `None` for one that never reported, and for one whose
+    /// newest write another shard's letter is about to announce: it comes with the letter.
+    #[inline]
+    pub fn read(&self, table: &PositionTable, vehicle: VehicleIndex) -> Option<Fix> {
+        let (fix, version) = table.read(vehicle)?;
+        (!version.is_after(self.version(vehicle))).then_some(fix)
     }
 
     /// Records a version, be it older or newer.
@@ -89,6 +98,39 @@ impl Exchange {
     pub fn new(shard: usize, inboxes: Arc<[Arc<Inbox>]>) -> Exchange {
         let outgoing = inboxes.iter().map(|_| Outgoing::default()).collect();
         Exchange { shard, inboxes, outgoing, addressed: 0 }
+    }
+
+    /// Tells the other shards what this one has interest in from now on, after a filter of `fleet_id` changed and
+    /// before the positions of a snapshot are read.
+    pub fn announce(&self, fleet: &Fleet, seen: &mut Seen, fleet_id: FleetId, change: &Change) {
+        let (interest, mine) = (&fleet.interest, 1u64 << self.shard);
+        // A vehicle that this shard hears of already keeps the version that it has routed: a letter about a newer one
+        // must still count. One that is new here begins with what the snapshot will read.
+        let whole = interest.fleet(fleet_id) & mine != 0;
+        let is_new = |vehicle: VehicleIndex| !whole && interest.vehicle(vehicle) & mine == 0;
+        let mut begins: Vec<VehicleIndex> =
+            change.watched.iter().copied().filter(|&vehicle| is_new(vehicle)).collect();
+        if change.fleet_watched == Some(true) {
+            let known = fleet.registry.fleet_size(fleet_id);
+            fleet.registry.joined(fleet_id, 0, known, |vehicle, _| {
+                if is_new(vehicle) {
+                    begins.push(vehicle);
+                }
+            });
+        }
+        for &vehicle in &change.watched {
+            interest.set_vehicle(self.shard, vehicle, true);
+        }
+        if let Some(watched) = change.fleet_watched {
+            interest.set_fleet(self.shard, fleet_id, watched);
+        }
+        for &vehicle in &change.unwatched {
+            interest.set_vehicle(self.shard, vehicle, false);
+        }
+        Interest::fence();
+        for vehicle in begins {
+            seen.set(vehicle, fleet.positions.version(vehicle));
+        }
     }
 
     /// Moves `changed` (what this shard's vehicles reported) to where it is wanted: to other shards, and to `routed`
@@ -172,3 +214,6 @@ impl Exchange {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -131,7 +131,6 @@ pub struct Shard {
 /// A shard's state and rules, without I/O.
 #[derive(Debug)]
 pub struct Core {
-    number: usize,
     config: ShardConfig,
     fleet: Arc<Fleet>,
     verifier: Arc<Verifier>,
@@ -173,7 +172,6 @@ impl Shard {
         ring.accept(listener.fd());
         let limits = &config.limits;
         let core = Core {
-            number,
             fleet: shared.fleet,
             verifier: shared.verifier,
             metrics,

@@ -114,14 +114,10 @@ impl Outbound {
         finished(self.encoder.names(entries), json)
     }
 
-    /// Reads the vehicles' positions. Leaves out those that never reported, and those whose newest write another
-    /// shard's letter is about to announce: they come with the letter.
+    /// Reads the vehicles' positions; see [`Seen::read`] for those that are left out.
     fn read(&mut self, vehicles: impl Iterator<Item = VehicleIndex>, table: &PositionTable, seen: &Seen) {
         self.fixes.clear();
-        self.fixes.extend(vehicles.filter_map(|vehicle| {
-            let (fix, version) = table.read(vehicle)?;
-            (!version.is_after(seen.version(vehicle))).then_some(fix)
-        }));
+        self.fixes.extend(vehicles.filter_map(|vehicle| seen.read(table, vehicle)));
     }
 
     /// One buffer with the names that `audience` lacks and the positions in `self.fixes`, in as many messages as

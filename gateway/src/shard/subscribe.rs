@@ -1,16 +1,13 @@
 //! A dashboard's wishes: into the filter engine, into the other shards' interest, and into its snapshot.
 
 use longhaul_codec::{Ack, AckKind, ErrorCode, Message, MessageRef};
-use longhaul_filter_engine::{Change, FleetId, SubscriberId, VehicleIndex, VehicleSet, Wanted};
+use longhaul_filter_engine::{FleetId, SubscriberId, VehicleSet, Wanted};
 use roaring::RoaringBitmap;
 
 use super::{Core, clock::Now, connection::Peer, ring::Key};
-use crate::{
-    fleet::Interest,
-    session::{
-        dashboard::{self, DashboardRequest, Ids, SubscriptionRules},
-        rejection::Rejection,
-    },
+use crate::session::{
+    dashboard::{self, DashboardRequest, Ids, SubscriptionRules},
+    rejection::Rejection,
 };
 
 /// Ids in one `Names` message that answers a Subscribe.
@@ -125,60 +122,37 @@ impl Core {
         }
     }
 
-    /// Puts a wish into force. What it adds is pending at once: the snapshot.
+    /// Puts a wish into force. What it adds is pending at once, the snapshot; what it takes away is pending no more.
     fn watch(&mut self, key: Key, fleet: FleetId, wanted: Wanted) {
-        self.metrics.subscriptions.add(1);
+        self.metrics.subscriptions.inc();
         let whole = wanted.whole;
-        let change = self.engine.set(SubscriberId(key.slot), fleet, &VehicleSet::Whole, wanted);
-        self.announce(fleet, &change);
-        let snapshot = match change.added {
-            VehicleSet::Some(vehicles) => vehicles,
-            VehicleSet::Whole => {
-                let mut all = RoaringBitmap::new();
-                self.fleet.registry.joined(fleet, 0, u32::MAX, |vehicle, _| {
-                    all.insert(vehicle.0);
-                });
-                all
-            }
+        let subscriber = SubscriberId(key.slot);
+        let before = self.engine.effective(subscriber).cloned().unwrap_or_default();
+        let change = self.engine.set(subscriber, fleet, &VehicleSet::Whole, wanted);
+        self.exchange.announce(&self.fleet, &mut self.seen, fleet, &change);
+        let snapshot = match (change.added, before) {
+            (VehicleSet::Some(vehicles), _) => vehicles,
+            (VehicleSet::Whole, VehicleSet::Some(before)) => self.known_vehicles(fleet) - before,
+            (VehicleSet::Whole, VehicleSet::Whole) => RoaringBitmap::new(),
         };
         if let Some(connection) = self.connections.get_mut(key)
             && let Peer::Dashboard(dashboard) = &mut connection.peer
         {
+            if let Some(VehicleSet::Some(effective)) = self.engine.effective(subscriber) {
+                dashboard.pending &= effective;
+            }
             dashboard.pending |= snapshot;
             dashboard.named = if whole { dashboard.named.or(Some(0)) } else { None };
         }
         self.mark_flushable(key);
     }
 
-    /// Tells the other shards what this one has interest in from now on, before it reads the positions of a snapshot.
-    fn announce(&mut self, fleet: FleetId, change: &Change) {
-        let Core { fleet: shared, seen, number, .. } = self;
-        let (interest, mine) = (&shared.interest, 1u64 << *number);
-        // A vehicle that this shard already heard of must keep the version that it has routed; one that is new here
-        // begins with what the snapshot will read.
-        let whole = interest.fleet(fleet) & mine != 0;
-        let fresh = |vehicle: VehicleIndex| !whole && interest.vehicle(vehicle) & mine == 0;
-        let mut begins: Vec<VehicleIndex> = change.watched.iter().copied().filter(|&vehicle| fresh(vehicle)).collect();
-        if change.fleet_watched == Some(true) {
-            shared.registry.joined(fleet, 0, u32::MAX, |vehicle, _| {
-                if fresh(vehicle) {
-                    begins.push(vehicle);
-                }
-            });
-        }
-        for &vehicle in &change.watched {
-            interest.set_vehicle(*number, vehicle, true);
-        }
-        if let Some(watched) = change.fleet_watched {
-            interest.set_fleet(*number, fleet, watched);
-        }
-        for &vehicle in &change.unwatched {
-            interest.set_vehicle(*number, vehicle, false);
-        }
-        Interest::fence();
-        for vehicle in begins {
-            seen.set(vehicle, shared.positions.version(vehicle));
-        }
+    fn known_vehicles(&self, fleet: FleetId) -> RoaringBitmap {
+        let mut known = RoaringBitmap::new();
+        self.fleet.registry.joined(fleet, 0, self.fleet.registry.fleet_size(fleet), |vehicle, _| {
+            known.insert(vehicle.0);
+        });
+        known
     }
 
     /// A connection leaves the open phase: nothing is routed to it from now on.
@@ -195,7 +169,7 @@ impl Core {
                 let fleet = dashboard.fleet;
                 self.metrics.connections_open_dashboard.sub(1);
                 let change = self.engine.remove(SubscriberId(key.slot));
-                self.announce(fleet, &change);
+                self.exchange.announce(&self.fleet, &mut self.seen, fleet, &change);
             }
             Peer::Handshake(_) => self.metrics.connections_open_handshake.sub(1),
             Peer::Echo(_) => self.metrics.connections_open_echo.sub(1),

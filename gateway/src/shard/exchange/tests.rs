@@ -1,0 +1,189 @@
+//! Shards without sockets: random histories of reports, subscriptions and ticks, against the promise that a dashboard
+//! is sent each position at most once, never an older one after a newer one, and in the end the newest.
+
+use std::{collections::HashMap, sync::Arc};
+
+use longhaul_codec::Fix;
+use longhaul_filter_engine::{Engine, FleetId, RoaringBitmap, SubscriberId, VehicleIndex, VehicleSet, Wanted};
+use proptest::prelude::*;
+
+use super::*;
+use crate::{config::Config, fleet::Fleet};
+
+const SHARDS: usize = 3;
+const VEHICLES: u32 = 4;
+const DASHBOARDS: u32 = 2;
+
+/// A shard as far as exchange and routing go, with its dashboards' pending sets.
+struct Half {
+    exchange: Exchange,
+    engine: Engine,
+    seen: Seen,
+    changed: Dirty,
+    routed: Dirty,
+    pending: HashMap<u32, RoaringBitmap>,
+}
+
+struct World {
+    fleet: Arc<Fleet>,
+    id: FleetId,
+    shards: Vec<Half>,
+    /// By shard, dashboard and vehicle: the newest time that was delivered.
+    delivered: HashMap<(usize, u32, u32), u64>,
+    clock: u64,
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// A vehicle reports through a shard.
+    Report { shard: usize, vehicle: u32 },
+    /// A dashboard sets its filter.
+    Watch { shard: usize, dashboard: u32, whole: bool, vehicles: Vec<u32> },
+    /// A dashboard leaves.
+    Leave { shard: usize, dashboard: u32 },
+    /// A shard exchanges and routes, and flushes those of its dashboards that are free.
+    Tick { shard: usize, free: u32 },
+}
+
+impl World {
+    fn new(inbox_letters: usize) -> World {
+        let limits = Config::defaults().expect("the defaults are complete").limits;
+        let fleet = Fleet::new(&limits);
+        let id = fleet.registry.fleet("fleet").expect("room");
+        for n in 1..=VEHICLES {
+            assert_eq!(fleet.registry.vehicle(id, &format!("v{n}")), Ok(VehicleIndex(n)));
+        }
+        let inboxes: Arc<[Arc<Inbox>]> =
+            (0..SHARDS).map(|_| Inbox::new(inbox_letters).expect("an eventfd")).collect();
+        let shards = (0..SHARDS)
+            .map(|shard| Half {
+                exchange: Exchange::new(shard, Arc::clone(&inboxes)),
+                engine: Engine::new(),
+                seen: Seen::default(),
+                changed: Dirty::default(),
+                routed: Dirty::default(),
+                pending: HashMap::new(),
+            })
+            .collect();
+        World { fleet, id, shards, delivered: HashMap::new(), clock: 0 }
+    }
+
+    fn step(&mut self, step: &Step) {
+        match step {
+            Step::Report { shard, vehicle } => {
+                self.clock += 1;
+                let fix = Fix { time_ms: self.clock, vehicle: *vehicle, ..Fix::default() };
+                self.fleet.positions.write(VehicleIndex(*vehicle), &fix);
+                self.shards[*shard].changed.mark(self.id, VehicleIndex(*vehicle));
+            }
+            Step::Watch { shard, dashboard, whole, vehicles } => {
+                let half = &mut self.shards[*shard];
+                let wanted = Wanted { whole: *whole, vehicles: vehicles.iter().copied().collect() };
+                let before = half.engine.effective(SubscriberId(*dashboard)).cloned().unwrap_or_default();
+                let change = half.engine.set(SubscriberId(*dashboard), self.id, &VehicleSet::Whole, wanted);
+                half.exchange.announce(&self.fleet, &mut half.seen, self.id, &change);
+                let everybody: RoaringBitmap = (1..=VEHICLES).collect();
+                let added = match (change.added, before) {
+                    (VehicleSet::Whole, VehicleSet::Some(before)) => everybody - before,
+                    (VehicleSet::Whole, VehicleSet::Whole) => RoaringBitmap::new(),
+                    (VehicleSet::Some(vehicles), _) => vehicles,
+                };
+                let pending = half.pending.entry(*dashboard).or_default();
+                if let Some(VehicleSet::Some(effective)) = half.engine.effective(SubscriberId(*dashboard)) {
+                    *pending &= effective;
+                }
+                *pending |= &added;
+                // A vehicle that comes back into a filter is a new subscription: its snapshot may repeat a position.
+                let (shard, dashboard) = (*shard, *dashboard);
+                self.delivered.retain(|&(s, d, v), _| (s, d) != (shard, dashboard) || !added.contains(v));
+            }
+            Step::Leave { shard, dashboard } => {
+                let half = &mut self.shards[*shard];
+                let change = half.engine.remove(SubscriberId(*dashboard));
+                half.exchange.announce(&self.fleet, &mut half.seen, self.id, &change);
+                half.pending.remove(dashboard);
+                let (shard, dashboard) = (*shard, *dashboard);
+                self.delivered.retain(|&(s, d, _), _| (s, d) != (shard, dashboard));
+            }
+            Step::Tick { shard, free } => self.tick(*shard, *free),
+        }
+    }
+
+    fn tick(&mut self, shard: usize, free: u32) {
+        let half = &mut self.shards[shard];
+        half.exchange.run(&self.fleet, &mut half.changed, &mut half.routed, &mut half.seen);
+        let (engine, pending) = (&mut half.engine, &mut half.pending);
+        half.routed.drain(|fleet, dirty| {
+            engine.route(fleet, dirty, |matched| {
+                for member in matched.members {
+                    let vehicles = matched.vehicles.iter().map(|vehicle| vehicle.0);
+                    pending.entry(member.0).or_default().extend(vehicles);
+                }
+            });
+        });
+        for (dashboard, vehicles) in &mut half.pending {
+            if free & 1 << dashboard == 0 {
+                continue;
+            }
+            for vehicle in std::mem::take(vehicles) {
+                let watched = engine.effective(SubscriberId(*dashboard));
+                assert!(watched.is_some_and(|filter| filter.contains(VehicleIndex(vehicle))), "{vehicle} is not watched");
+                let Some(fix) = half.seen.read(&self.fleet.positions, VehicleIndex(vehicle)) else { continue };
+                let before = self.delivered.insert((shard, *dashboard, vehicle), fix.time_ms);
+                assert!(before < Some(fix.time_ms), "{vehicle} to {shard}/{dashboard}: {before:?}, then {}", fix.time_ms);
+            }
+        }
+    }
+
+    /// After everything has settled, every dashboard holds the newest position of all that it watches.
+    fn settle(&mut self) {
+        for _ in 0..8 {
+            (0..SHARDS).for_each(|shard| self.tick(shard, u32::MAX));
+        }
+        for (shard, half) in self.shards.iter().enumerate() {
+            for dashboard in 0..DASHBOARDS {
+                let Some(filter) = half.engine.effective(SubscriberId(dashboard)) else { continue };
+                for vehicle in (1..=VEHICLES).filter(|v| filter.contains(VehicleIndex(*v))) {
+                    let newest = self.fleet.positions.read(VehicleIndex(vehicle)).map(|(fix, _)| fix.time_ms);
+                    let last = self.delivered.get(&(shard, dashboard, vehicle)).copied();
+                    assert_eq!(last, newest, "vehicle {vehicle} at dashboard {shard}/{dashboard}");
+                }
+            }
+        }
+    }
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let (shard, vehicle, dashboard) = (0..SHARDS, 1..=VEHICLES, 0..DASHBOARDS);
+    prop_oneof![
+        6 => (shard.clone(), vehicle.clone()).prop_map(|(shard, vehicle)| Step::Report { shard, vehicle }),
+        2 => (shard.clone(), dashboard.clone(), any::<bool>(), prop::collection::vec(vehicle, 0..4)).prop_map(
+            |(shard, dashboard, whole, vehicles)| Step::Watch { shard, dashboard, whole, vehicles }
+        ),
+        1 => (shard.clone(), dashboard).prop_map(|(shard, dashboard)| Step::Leave { shard, dashboard }),
+        6 => (shard, any::<u32>()).prop_map(|(shard, free)| Step::Tick { shard, free }),
+    ]
+}
+
+proptest! {
+    /// With inboxes that are hardly ever full, and with ones that almost always are.
+    #[test]
+    fn each_position_once_in_order_and_the_newest_in_the_end(
+        steps in prop::collection::vec(step(), 1..200),
+        inbox_letters in prop_oneof![Just(1usize), Just(64)],
+    ) {
+        let mut world = World::new(inbox_letters);
+        steps.iter().for_each(|step| world.step(step));
+        world.settle();
+    }
+}
+
+#[test]
+fn what_nobody_watches_travels_nowhere() {
+    let mut world = World::new(8);
+    world.step(&Step::Report { shard: 0, vehicle: 1 });
+    let half = &mut world.shards[0];
+    let exchanged = half.exchange.run(&world.fleet, &mut half.changed, &mut half.routed, &mut half.seen);
+    assert_eq!(exchanged, Exchanged::default());
+    assert!(half.changed.is_empty() && half.routed.is_empty());
+}
