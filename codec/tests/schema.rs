@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use longhaul_codec::{Encoder, Event, Fix, Message, Names, Subscribe, Viewport, wire};
+use longhaul_codec::{Encoder, Event, Fix, Message, Names, Subscribe, Viewport};
 use serde_json::{Value, json};
 
 fn root() -> PathBuf {
@@ -143,10 +143,4 @@ fn the_reference_implementation_reads_our_messages() {
             "{name}"
         );
     }
-}
-
-/// The script checks the crate's version against the compiler's; this checks the structs' size against the promise.
-#[test]
-fn a_fix_has_24_bytes() {
-    assert_eq!(size_of::<wire::Fix>(), Fix::WIRE_BYTES);
 }

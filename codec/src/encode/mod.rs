@@ -104,7 +104,8 @@ impl Encoder {
         let first = HEADER_ROOM + template.bytes.len();
         let mut fixes = fixes.into_iter();
         let expected = fixes.size_hint().0.min(FIXES_EXPECTED_MAX);
-        grow(&mut self.frame, first + expected * Fix::WIRE_BYTES);
+        // One more than expected, so that the end of the fixes is seen before the end of the slots.
+        grow(&mut self.frame, first + (expected + 1) * Fix::WIRE_BYTES);
 
         let mut end = first;
         loop {

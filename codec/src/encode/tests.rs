@@ -102,6 +102,18 @@ fn an_iterator_may_lie_about_its_length() {
     }
 }
 
+/// Positions of n vehicles cost n fixes of memory and one to spare, not twice as much.
+#[test]
+fn an_honest_length_is_all_that_is_taken() {
+    let mut encoder = Encoder::new();
+    encoder.positions(1, [Fix::default(); 1000]);
+    let payload = encoder
+        .positions(1, [Fix::default(); 1000])
+        .into_payload()
+        .len();
+    assert_eq!(encoder.frame.len(), HEADER_ROOM + payload + Fix::WIRE_BYTES);
+}
+
 #[test]
 fn a_gateway_time_of_zero_is_zero() {
     let mut encoder = Encoder::new();
