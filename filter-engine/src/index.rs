@@ -39,18 +39,18 @@ impl Index {
         }
         for vehicle in vehicles {
             let vehicle = VehicleIndex(vehicle);
-            if !self.is_watched(vehicle) {
-                watched.push(vehicle);
-            }
-            let page = self.banks[bank]
-                .pages
-                .get_or_insert_with(vehicle.0 / PAGE, Page::default);
+            let pages = &mut self.banks[bank].pages;
+            let page = pages.get_or_insert_with(vehicle.0 / PAGE, Page::default);
             let before = page.capacity();
             page.insert(place(vehicle), watcher);
             self.capacity += page.capacity() - before;
-            self.banks[bank].entries += 1;
-            self.entries += 1;
+            let alone = page.list(place(vehicle)).len() == 1;
+            if alone && !self.is_watched_beside(bank, vehicle) {
+                watched.push(vehicle);
+            }
         }
+        self.banks[bank].entries += vehicles.len() as usize;
+        self.entries += vehicles.len() as usize;
     }
 
     /// Takes `group` out of the watchers of `vehicles`. Vehicles that nobody watches any more are
@@ -77,11 +77,12 @@ impl Index {
             self.capacity = self.capacity + page.capacity() - before;
             self.entries -= 1;
             entered.entries -= 1;
+            let alone = page.list(place(vehicle)).is_empty();
             if page.is_empty() {
                 self.capacity -= page.capacity();
                 entered.pages.remove(vehicle.0 / PAGE);
             }
-            if !self.is_watched(vehicle) {
+            if alone && !self.is_watched_beside(bank, vehicle) {
                 unwatched.push(vehicle);
             }
         }
@@ -98,6 +99,12 @@ impl Index {
         self.banks
             .iter()
             .any(|bank| !bank.watchers(vehicle).is_empty())
+    }
+
+    /// True if a group of another bank watches `vehicle`.
+    fn is_watched_beside(&self, bank: usize, vehicle: VehicleIndex) -> bool {
+        let mut banks = self.banks.iter().enumerate();
+        banks.any(|(other, groups)| other != bank && !groups.watchers(vehicle).is_empty())
     }
 
     /// The banks, each with the number of its first group.

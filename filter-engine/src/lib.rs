@@ -8,7 +8,7 @@
 //! | `set` | a set of vehicles, or the symbol "whole fleet, and those that join later" |
 //! | `wanted` | what a client asked for, kept so that a changed grant can be applied to it again |
 //! | `groups` | subscribers with equal filters share one group: one bitmap, one set of index entries |
-//! | `index` | the inverse: vehicle → groups that watch it, made of `page`s of 16 vehicles |
+//! | `index` | the inverse: vehicle → groups that watch it, made of `page`s of 8 vehicles |
 //! | `route` | a tick's dirty vehicles → one callback per group, with its members and its vehicles |
 //! | `engine` | subscribe, update in place, re-grant, unsubscribe |
 //! | `change`, `stats` | what the caller must know after a change, and for its metrics |

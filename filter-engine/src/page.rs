@@ -1,14 +1,17 @@
-//! The index's unit of storage: the watchers of 16 neighbouring vehicles in one buffer.
+//! The index's unit of storage: the watchers of 8 neighbouring vehicles in one buffer.
 //!
 //! A `Vec` per vehicle would cost 24 bytes and an allocation for a list that often holds a dozen 2-byte
-//! entries. Here the lists of 16 vehicles lie back to back, and the order within a list means nothing. So a
+//! entries. Here the lists of 8 vehicles lie back to back, and the order within a list means nothing. So a
 //! place is opened in one list by moving a single entry from the front to the back of each list behind
-//! it, and closed the other way round: at most 15 moves, however long the lists are.
+//! it, and closed the other way round: at most 7 moves, however long the lists are.
+//!
+//! A page is one cache line, so that finding a list costs one miss.
 
 /// Vehicles per page.
-pub(crate) const PAGE: u32 = 16;
+pub(crate) const PAGE: u32 = 8;
 
 #[derive(Debug, Default)]
+#[repr(align(64))]
 pub(crate) struct Page {
     /// Where each vehicle's list ends in `watchers`; it starts where the one before it ends.
     ends: [u32; PAGE as usize],
@@ -94,6 +97,8 @@ fn slack(len: usize) -> usize {
     (len / 8).max(4)
 }
 
+const _: () = assert!(size_of::<Option<Page>>() == 64);
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -113,7 +118,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_page_is_sixteen_sets(
+        fn a_page_is_eight_sets(
             history in prop::collection::vec((0..PAGE as usize, 0_u16..6), 0..400)
         ) {
             let mut page = Page::default();

@@ -4,6 +4,8 @@
 //! counting: collect (group, vehicle) pairs and count per group, lay the groups out one behind the other,
 //! drop every vehicle into its place, visit. All of it in vectors that are kept from tick to tick.
 
+use std::hint::black_box;
+
 use crate::groups::Groups;
 use crate::index::{Bank, Index};
 use crate::{FleetId, GroupId, SubscriberId, VehicleIndex};
@@ -11,6 +13,9 @@ use crate::{FleetId, GroupId, SubscriberId, VehicleIndex};
 /// Matches that are held at once, give or take one vehicle's watchers: it bounds the scratch space to a
 /// few MB. A tick with more is routed in batches, and may call back for the same group once in each.
 pub const MATCHES_PER_BATCH_MAX: usize = 1 << 18;
+
+/// Lists that are looked up before the first of them is read.
+const LOOK_AHEAD: usize = 32;
 
 /// A group with something new for its members.
 #[derive(Clone, Copy, Debug)]
@@ -68,30 +73,44 @@ impl Scratch {
     }
 
     /// Takes matches until the batch is full, and returns the vehicles that are still to come.
+    ///
+    /// Lists lie far apart, so most of the cost is waiting for memory. Looking up a few dozen lists, and
+    /// touching each, before the first is read lets those waits overlap.
     fn collect<'a>(
         &mut self,
         first: u32,
         bank: &Bank,
         dirty: &'a [VehicleIndex],
     ) -> &'a [VehicleIndex] {
-        for (done, &vehicle) in dirty.iter().enumerate() {
-            if self.pairs.len() >= MATCHES_PER_BATCH_MAX {
-                return &dirty[done..];
+        let mut lists: [&[u16]; LOOK_AHEAD] = [&[]; LOOK_AHEAD];
+        let places = &mut self.places[first as usize..];
+        let mut rest = dirty;
+        while !rest.is_empty() {
+            let (ahead, behind) = rest.split_at(rest.len().min(LOOK_AHEAD));
+            for (list, &vehicle) in lists.iter_mut().zip(ahead) {
+                *list = bank.watchers(vehicle);
             }
-            for &watcher in bank.watchers(vehicle) {
-                let group = first + u32::from(watcher);
-                let place = &mut self.places[group as usize];
-                if *place == 0 {
-                    self.hits.push(Hit { group, cursor: 1 });
-                    *place = self.hits.len() as u32;
-                } else {
-                    self.hits[*place as usize - 1].cursor += 1;
+            let firsts = lists[..ahead.len()].iter().filter_map(|list| list.first());
+            black_box(firsts.fold(0, |touched, first| touched ^ first));
+            for (done, (list, &vehicle)) in lists.iter().zip(ahead).enumerate() {
+                if self.pairs.len() >= MATCHES_PER_BATCH_MAX {
+                    return &rest[done..];
                 }
-                let place = *place - 1;
-                self.pairs.push(Pair { place, vehicle });
+                for &watcher in *list {
+                    let place = &mut places[usize::from(watcher)];
+                    if *place == 0 {
+                        let group = first + u32::from(watcher);
+                        self.hits.push(Hit { group, cursor: 0 });
+                        *place = self.hits.len() as u32;
+                    }
+                    let place = *place - 1;
+                    self.hits[place as usize].cursor += 1;
+                    self.pairs.push(Pair { place, vehicle });
+                }
             }
+            rest = behind;
         }
-        &[]
+        rest
     }
 
     /// Turns counts into positions and sorts the vehicles by group.
