@@ -36,6 +36,9 @@ const ECHO_BACKLOG_BYTES_MAX: usize = 16 << 20;
 /// When to try again where the registry is full: only a restart empties it.
 const RETRY_FULL_REGISTRY_S: u32 = 60;
 
+/// When to try again where this node shuts down.
+const RETRY_STOPPING_S: u32 = 5;
+
 /// Who speaks, as far as a message's handling must know.
 #[derive(Debug, Clone, Copy)]
 enum Speaker {
@@ -97,7 +100,7 @@ impl Core {
                 }
             }
             (Incoming::Binary(payload), Speaker::Dashboard) if !json => match decode(payload) {
-                Ok(message) => self.from_dashboard(key, message, now),
+                Ok(message) => self.from_dashboard(key, message),
                 Err(error) => self.malformed(key, &error),
             },
             (Incoming::Text(text), Speaker::Vehicle(..) | Speaker::Dashboard) if json => {
@@ -140,7 +143,7 @@ impl Core {
         match json::to_wire(text, &mut transcoder).map(|encoded| decode(encoded.into_payload())) {
             Ok(Ok(message)) => match speaker {
                 Speaker::Vehicle(fleet, me) => self.from_vehicle(key, fleet, me, message, now),
-                Speaker::Dashboard | Speaker::Echo => self.from_dashboard(key, message, now),
+                Speaker::Dashboard | Speaker::Echo => self.from_dashboard(key, message),
             },
             Ok(Err(error)) => self.malformed(key, &error),
             Err(error) => self.malformed(key, &error),
@@ -421,10 +424,13 @@ impl Core {
     }
 
     /// Says goodbye to everybody.
-    pub(super) fn stop(&mut self, _now: Now) {
+    pub(super) fn stop(&mut self) {
         self.stopping = true;
         for slot in 0..self.connections.slots() {
-            if let Some((key, _)) = self.connections.slot_mut(slot) {
+            let Some((key, connection)) = self.connections.slot_mut(slot) else { continue };
+            if matches!(connection.peer, Peer::Handshake(_)) {
+                self.refuse(key, &Refusal::unavailable("The gateway is shutting down.", RETRY_STOPPING_S));
+            } else {
                 self.close(key, close::GOING_AWAY);
             }
         }

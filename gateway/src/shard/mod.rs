@@ -117,6 +117,15 @@ pub enum ShardError {
     Unshare(io::Error),
 }
 
+/// What a tick did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ticked {
+    /// Completions, letters, and connections left to flush: 0 is an empty tick.
+    pub handled: usize,
+    /// Frames handed to the kernel.
+    pub sends: usize,
+}
+
 /// A shard on its ring.
 #[derive(Debug)]
 pub struct Shard {
@@ -199,17 +208,17 @@ impl Shard {
         Ok(Shard { core, ring, listener: Some(listener), completions: Vec::new(), accept_again_ms: None })
     }
 
-    /// One tick. Returns how many completions and letters it had: 0 is an empty tick.
+    /// One tick.
     ///
     /// # Errors
     /// When the ring fails, which no shard survives.
-    pub fn tick(&mut self, now: Now) -> Result<usize, ShardError> {
+    pub fn tick(&mut self, now: Now) -> Result<Ticked, ShardError> {
         let collected = self.collect(now)?;
-        let exchanged = self.core.exchange(now);
+        let exchanged = self.core.exchange();
         self.core.route(&mut self.ring, now);
         self.core.flush(&mut self.ring, now);
         self.submit()?;
-        Ok(collected + exchanged + self.core.flushable.len())
+        Ok(Ticked { handled: collected + exchanged + self.core.flushable.len(), sends: self.ring.take_sends() })
     }
 
     fn submit(&mut self) -> Result<(), ShardError> {
@@ -237,14 +246,14 @@ impl Shard {
 
 impl Core {
     /// Step 2. Returns how much travelled.
-    fn exchange(&mut self, now: Now) -> usize {
+    fn exchange(&mut self) -> usize {
         let exchanged = self.exchange.run(&self.fleet, &mut self.changed, &mut self.routed, &mut self.seen);
         let metrics = &self.metrics;
         metrics.exchanged_out.add(exchanged.sent);
         metrics.exchanged_in.add(exchanged.taken);
         metrics.inbox_full.add(exchanged.refused);
         if exchanged.stop {
-            self.stop(now);
+            self.stop();
         }
         (exchanged.sent + exchanged.taken + exchanged.refused) as usize
     }

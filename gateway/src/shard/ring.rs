@@ -127,6 +127,8 @@ pub struct Ring {
     backlog: VecDeque<squeue::Entry>,
     /// Frames being sent, by slot: the kernel reads them until the send completes.
     in_flight: Vec<Option<Frame>>,
+    /// Sends since the last `take_sends`.
+    sends: usize,
 }
 
 impl std::fmt::Debug for Ring {
@@ -156,7 +158,7 @@ impl Ring {
         ring.submitter().register_eventfd(doorbell).map_err(io("registering the doorbell eventfd"))?;
         let buffers = BufferPool::register(&ring, config.buffers, config.buffer_bytes)
             .map_err(io("registering receive buffers (receive.buffers must be a power of two)"))?;
-        Ok(Ring { ring, buffers, backlog: VecDeque::new(), in_flight: Vec::new() })
+        Ok(Ring { ring, buffers, backlog: VecDeque::new(), in_flight: Vec::new(), sends: 0 })
     }
 
     fn push(&mut self, entry: squeue::Entry) {
@@ -219,8 +221,14 @@ impl Ring {
             .build()
             .user_data(key.tag(Op::Send));
         self.in_flight[slot] = Some(frame);
+        self.sends += 1;
         self.push(entry);
         true
+    }
+
+    /// How many sends were asked for since the last call.
+    pub fn take_sends(&mut self) -> usize {
+        std::mem::take(&mut self.sends)
     }
 
     /// Ends one or both directions; armed operations then complete.

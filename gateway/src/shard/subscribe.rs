@@ -4,7 +4,7 @@ use longhaul_codec::{Ack, AckKind, ErrorCode, Message, MessageRef};
 use longhaul_filter_engine::{FleetId, SubscriberId, VehicleSet, Wanted};
 use roaring::RoaringBitmap;
 
-use super::{Core, clock::Now, connection::Peer, ring::Key};
+use super::{Core, connection::Peer, ring::Key};
 use crate::session::{
     dashboard::{self, DashboardRequest, Ids, SubscriptionRules},
     rejection::Rejection,
@@ -17,7 +17,7 @@ const WATCHING_ALL: u32 = u32::MAX;
 
 impl Core {
     /// A dashboard's message.
-    pub(super) fn from_dashboard(&mut self, key: Key, message: MessageRef<'_>, _now: Now) {
+    pub(super) fn from_dashboard(&mut self, key: Key, message: MessageRef<'_>) {
         let limits = &self.config.limits;
         let rules = SubscriptionRules {
             vehicles_max: limits.subscription_vehicles_max as usize,
