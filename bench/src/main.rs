@@ -1,2 +1,93 @@
-//! longhaul-bench
-fn main() {}
+//! Load generator and correctness checker for the Longhaul gateway.
+//!
+//! The main process starts the gateway if asked to, shows progress and writes the report. The load itself comes from
+//! generator processes: this binary again, told what to do on standard input ([`worker`], [`job`], [`crew`]).
+//!
+//! - What is sent, and when: [`schedule`] (open loop, synthetic), [`timeline`] (a [`trace`]). Who watches: [`audience`].
+//! - A generator: [`load`] (its loop), [`clients`] (what its connections say), [`hold`] (idle connections), on [`pool`],
+//!   [`connection`], [`handshake`], [`frames`], [`subscribe`] and [`token`].
+//! - What arrived: [`checker`] on [`seen`]. What it cost: [`usage`]. What became of it: [`report`].
+//! - The subcommands: [`fanout`], [`replay`] (both through [`run`]), [`idle`]; what the user sees: [`view`], [`live`].
+#![forbid(unsafe_code)]
+
+mod audience;
+mod checker;
+mod cli;
+mod clients;
+mod clock;
+mod connection;
+mod crew;
+mod fanout;
+mod frames;
+mod gateway;
+mod handshake;
+mod hold;
+mod idle;
+mod job;
+mod live;
+mod load;
+mod pool;
+mod replay;
+mod report;
+mod run;
+mod schedule;
+mod seen;
+mod subscribe;
+mod timeline;
+mod token;
+mod trace;
+mod usage;
+mod view;
+mod worker;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command};
+use crate::report::Report;
+
+/// Ended by the user before there was anything to report, as shells put it.
+const INTERRUPTED: u8 = 130;
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Worker => worker::run().map(|()| ExitCode::SUCCESS),
+        Command::Accept => worker::accept().map(|()| ExitCode::SUCCESS),
+        Command::Replay(args) => with_signals(|interrupted| {
+            Ok(conclude(
+                replay::run(&args, interrupted)?,
+                args.result.no_check,
+            ))
+        }),
+        Command::Fanout(args) => with_signals(|interrupted| {
+            Ok(conclude(
+                fanout::run(&args, interrupted)?,
+                args.result.no_check,
+            ))
+        }),
+        Command::Idle(args) => with_signals(|interrupted| idle::run(&args, interrupted)),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("longhaul-bench: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn with_signals(
+    subcommand: impl FnOnce(&run::Interrupted) -> anyhow::Result<ExitCode>,
+) -> anyhow::Result<ExitCode> {
+    subcommand(&run::watch_signals()?)
+}
+
+fn conclude(report: Option<Report>, no_check: bool) -> ExitCode {
+    let Some(report) = report else {
+        return ExitCode::from(INTERRUPTED);
+    };
+    report.print();
+    if report.passed || no_check {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}

@@ -10,6 +10,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::rules::within;
 
+/// Shards of one process: an interest mask has 64 bits.
+pub const SHARDS_MAX: usize = 64;
 /// Hard maximum of `limits.connections_per_shard_max`.
 pub const CONNECTIONS_PER_SHARD_HARD_MAX: u64 = 16_000_000;
 /// Hard maximum of `limits.message_bytes_max`.
@@ -74,11 +76,6 @@ pub struct Limits {
     /// Allowed: 1 to 16000000.
     #[config(default = 1_000_000, validate = within::<1, CONNECTIONS_PER_SHARD_HARD_MAX>)]
     pub connections_per_shard_max: usize,
-
-    /// New connections that a shard takes up in one tick, so that a reconnect storm does not starve the others.
-    /// Allowed: 1 to 65536.
-    #[config(default = 256, validate = within::<1, 65_536>)]
-    pub accept_per_tick_max: usize,
 
     /// Bytes of an upgrade request: request line and headers, the token among them.
     /// Allowed: 1024 to 65536.

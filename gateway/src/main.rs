@@ -1,8 +1,11 @@
 //! Longhaul: a WebSocket edge gateway for vehicle fleets.
 //!
 //! - [`cli`], [`config`], [`limits`], [`logging`], [`startup`]: from the command line to what the server starts with
-//! - [`server`]: starts shards and control plane, supervises, drains
+//! - [`server`]: starts shards and control plane, supervises, stops
 //! - [`session`]: tokens, keys and credentials: what a peer may do
+//! - [`shard`]: the data plane: one thread, one ring, one tick
+//! - [`websocket`]: upgrade and messages, without I/O
+//! - [`fleet`]: vehicles, their last positions, who watches them
 //! - [`metrics`]: what is counted
 //! - [`control`]: health, readiness and metrics over HTTP
 
@@ -23,12 +26,15 @@ use crate::startup::Startup;
 mod cli;
 mod config;
 mod control;
+mod fleet;
 mod limits;
 mod logging;
 mod metrics;
 mod server;
 mod session;
+mod shard;
 mod startup;
+mod websocket;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -106,7 +106,7 @@ mod tests {
             shard.connections_accepted.add(accepted);
             shard.connections_open_vehicle.add(accepted);
             shard.connections_open_vehicle.sub(2);
-            shard.closes_normal.inc();
+            shard.closed_by_peer.inc();
             shard.busy_ns.add(1_500_000_000);
         }
         assert!(metrics.shard(3).is_none());
@@ -127,7 +127,7 @@ mod tests {
             "{text}"
         );
         assert_eq!(
-            value(&text, "longhaul_connections_closed_total{code=\"normal\"}"),
+            value(&text, "longhaul_connections_closed_total{cause=\"peer\"}"),
             Some(3.0),
             "{text}"
         );

@@ -1,39 +1,316 @@
-//! Starts the control plane and waits for a signal.
+//! Starts the shards and the control plane, watches over them, and stops them.
+//!
+//! The order matters once: every glommio executor and every doorbell must exist before any shard unshares its
+//! descriptor table, because other threads write to their eventfds by number.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        mpsc::{Receiver, Sender, channel},
+    },
+    thread::available_parallelism,
+    time::{Duration, Instant},
+};
 
-use tokio::signal::unix::{SignalKind, signal};
+use anyhow::{Context, bail};
+use glommio::{LocalExecutorBuilder, Placement};
+use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::control::{self, ControlState, Health};
-use crate::metrics::Metrics;
-use crate::startup::Startup;
+use crate::{
+    config::Config,
+    control::{self, ControlState, Health},
+    fleet::Fleet,
+    limits,
+    metrics::Metrics,
+    shard::{
+        Shard, ShardConfig, ShardError, Shared,
+        inbox::{Inbox, Letter},
+        pace::{self, Report},
+        ring::{RingConfig, sys},
+    },
+    startup::Startup,
+};
 
-/// Runs until SIGINT or SIGTERM.
+/// Locked memory of glommio's own ring per executor; containers often allow 8 MiB in all.
+const EXECUTOR_IO_MEMORY: usize = 1 << 20;
+/// Entries of glommio's own rings: they carry one doorbell and a few timers.
+const EXECUTOR_RING_DEPTH: usize = 128;
+/// A shard that has not ticked for this long is not alive; a quiet one ticks four times a second.
+const SHARD_STALE_AFTER: Duration = Duration::from_secs(15);
+/// How long shards may take to stop.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+/// How long a shard may take to come up.
+const START_WITHIN: Duration = Duration::from_secs(20);
+
+/// What the main thread waits for. It comes through a `std` channel, whose wake-up is a futex: a shard must not wake
+/// anybody through a descriptor that was made after it unshared its table.
+#[derive(Debug)]
+enum Notice {
+    /// A signal asks for an end.
+    Signal(&'static str),
+    /// A shard has ended.
+    Ended(usize, Result<(), ShardError>),
+}
+
+/// Runs the gateway until it is told to stop (SIGTERM, SIGINT) or a shard ends.
 ///
 /// # Errors
-/// What kept it from starting.
+/// When something is missing at the start, or a shard fails: the process must not stay half alive.
 pub fn run(startup: Startup) -> anyhow::Result<()> {
-    let metrics = Metrics::new(0);
-    let health = Health::new(0, Duration::from_secs(15), Instant::now());
-    let state = ControlState {
-        node: startup.config.node_name(),
-        health,
-        registry: metrics.registry(),
+    let config = &startup.config;
+    let descriptors = limits::raise_descriptor_limit().context("cannot raise the descriptor limit")?;
+    let count = shard_count(config);
+    let address = Port::reserve(config.server.listen)?;
+    let metrics = Metrics::new(count);
+    let inboxes: Arc<[Arc<Inbox>]> = (0..count)
+        .map(|_| Inbox::new(config.limits.inbox_batches_max))
+        .collect::<Result<_, _>>()
+        .context("cannot make a doorbell (eventfd)")?;
+    let shared = Shared {
+        fleet: Fleet::new(&config.limits),
+        verifier: Arc::clone(&startup.verifier),
+        inboxes: Arc::clone(&inboxes),
     };
-    let control = control::spawn(startup.config.control.listen, Arc::new(state))?;
-    tracing::info!(address = %control.address(), "control plane listening");
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?
-        .block_on(async {
-            let mut terminate = signal(SignalKind::terminate())?;
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => {}
-                _ = terminate.recv() => {}
+    let shard_config = shard_config(config, address.actual, descriptors, startup.echo());
+    let health = Health::new(count, SHARD_STALE_AFTER, Instant::now());
+    let state =
+        ControlState { node: config.node_name(), health: Arc::clone(&health), registry: metrics.registry() };
+    let control = control::spawn(config.control.listen, Arc::new(state))?;
+    let mut shards = Shards::start(config, &shard_config, &shared, &metrics, &health)?;
+    drop(address);
+    tracing::info!(
+        listen = %shard_config.listen,
+        control = %control.address(),
+        shards = count,
+        connections_per_shard = shard_config.connections_max,
+        "longhaul is ready"
+    );
+    let outcome = shards.watch();
+    health.drain();
+    for inbox in inboxes.iter() {
+        // A full inbox is being emptied; the shard finds the stop in the next round.
+        let mut letter = Letter::Stop;
+        while let Err(refused) = inbox.post(letter) {
+            letter = refused;
+            std::thread::sleep(Duration::from_millis(1));
+            if outcome.is_err() {
+                break;
             }
-            Ok::<_, std::io::Error>(())
-        })?;
+        }
+    }
+    let stopped = if outcome.is_ok() { shards.join() } else { Ok(()) };
     control.stop();
+    outcome.and(stopped)
+}
+
+fn shard_count(config: &Config) -> usize {
+    match usize::from(config.server.shards) {
+        0 => available_parallelism().map_or(1, usize::from).min(limits::SHARDS_MAX),
+        shards => shards,
+    }
+}
+
+fn shard_config(config: &Config, listen: SocketAddr, descriptors: u64, echo: bool) -> ShardConfig {
+    ShardConfig {
+        listen,
+        backlog: config.server.backlog,
+        pace_us: config.server.pace_us,
+        ring: RingConfig {
+            buffers: config.receive.buffers as u16,
+            buffer_bytes: config.receive.buffer_bytes as usize,
+        },
+        connection: config.connection.clone(),
+        connections_max: config.limits.connections_per_shard(descriptors),
+        limits: config.limits.clone(),
+        node: config.node_name().into(),
+        echo,
+    }
+}
+
+/// Holds the port while the shards come up, so that port 0 means the same port for all of them.
+struct Port {
+    actual: SocketAddr,
+    _held: Socket,
+}
+
+impl Port {
+    fn reserve(listen: SocketAddr) -> anyhow::Result<Port> {
+        let why = || format!("cannot bind server.listen = \"{listen}\"");
+        let socket =
+            Socket::new(Domain::for_address(listen), Type::STREAM, Some(Protocol::TCP)).with_context(why)?;
+        socket.set_reuse_address(true).with_context(why)?;
+        socket.set_reuse_port(true).with_context(why)?;
+        // Bound, but it never listens: the kernel gives it no connection.
+        socket.bind(&listen.into()).with_context(why)?;
+        let actual = socket.local_addr().with_context(why)?.as_socket().unwrap_or(listen);
+        Ok(Port { actual, _held: socket })
+    }
+}
+
+/// The running shards.
+struct Shards {
+    notices: Receiver<Notice>,
+    running: usize,
+}
+
+impl Shards {
+    /// Starts all shards: executors first, then descriptor tables, then rings and listeners.
+    fn start(
+        config: &Config,
+        shard_config: &ShardConfig,
+        shared: &Shared,
+        metrics: &Arc<Metrics>,
+        health: &Arc<Health>,
+    ) -> anyhow::Result<Shards> {
+        let (notify, notices) = channel();
+        let (up_at, up) = channel();
+        let cores = available_parallelism().map_or(1, usize::from);
+        let mut gates = Vec::new();
+        for number in 0..shared.inboxes.len() {
+            let Some(shard_metrics) = metrics.shard(number) else { bail!("no counters for shard {number}") };
+            let placement =
+                if config.server.pin_cores { Placement::Fixed(number % cores) } else { Placement::Unbound };
+            let (gate, go) = channel();
+            gates.push(gate);
+            let birth = Birth {
+                number,
+                config: shard_config.clone(),
+                shared: shared.clone(),
+                metrics: Arc::clone(metrics),
+                report: Report { number, metrics: shard_metrics, health: Arc::clone(health) },
+                up: up_at.clone(),
+                go,
+                notify: notify.clone(),
+            };
+            LocalExecutorBuilder::new(placement)
+                .name(&format!("shard-{number}"))
+                .io_memory(EXECUTOR_IO_MEMORY)
+                .ring_depth(EXECUTOR_RING_DEPTH)
+                .spawn(move || birth.live())
+                .map_err(|error| anyhow::anyhow!("cannot start the executor of shard {number}: {error}"))?;
+        }
+        drop(up_at);
+        let running = gates.len();
+        let all = |step: &str| -> anyhow::Result<()> {
+            for _ in 0..running {
+                match up.recv_timeout(START_WITHIN) {
+                    Ok(Ok(())) => {}
+                    Ok(Err((number, error))) => bail!("shard {number} cannot start: {error}"),
+                    Err(_) => bail!(
+                        "a shard did not come up ({step}); glommio needs io_uring and 512 KiB of locked memory per \
+                         shard (RLIMIT_MEMLOCK)"
+                    ),
+                }
+            }
+            Ok(())
+        };
+        all("executor")?;
+        for gate in &gates {
+            let _ = gate.send(());
+        }
+        all("ring and listener")?;
+        spawn_signal_watch(notify)?;
+        Ok(Shards { notices, running })
+    }
+
+    /// Waits for a signal (then `Ok`) or for a shard's end (then an error).
+    fn watch(&mut self) -> anyhow::Result<()> {
+        match self.notices.recv() {
+            Ok(Notice::Signal(name)) => {
+                tracing::info!("{name}: stopping");
+                Ok(())
+            }
+            Ok(Notice::Ended(number, outcome)) => {
+                self.running -= 1;
+                Err(failure(number, outcome))
+            }
+            Err(_) => Err(anyhow::anyhow!("every shard's thread ended without a word")),
+        }
+    }
+
+    /// Waits for all shards after a stop.
+    fn join(&mut self) -> anyhow::Result<()> {
+        let mut outcome = Ok(());
+        while self.running > 0 {
+            match self.notices.recv_timeout(STOP_WITHIN) {
+                Ok(Notice::Signal(_)) => {}
+                Ok(Notice::Ended(_, Ok(()))) => self.running -= 1,
+                Ok(Notice::Ended(number, failed)) => {
+                    self.running -= 1;
+                    outcome = Err(failure(number, failed));
+                }
+                Err(_) => bail!("{} shards did not stop in {} s", self.running, STOP_WITHIN.as_secs()),
+            }
+        }
+        outcome
+    }
+}
+
+fn failure(number: usize, outcome: Result<(), ShardError>) -> anyhow::Error {
+    match outcome {
+        Err(error) => anyhow::anyhow!("shard {number} failed: {error}"),
+        Ok(()) => anyhow::anyhow!("shard {number} ended without being told to"),
+    }
+}
+
+/// A thread that turns SIGTERM and SIGINT into notices.
+fn spawn_signal_watch(notify: Sender<Notice>) -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (mut terminate, mut interrupt) = {
+        let _entered = runtime.enter();
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+    };
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        runtime.block_on(async move {
+            loop {
+                let name = tokio::select! {
+                    _ = terminate.recv() => "SIGTERM",
+                    _ = interrupt.recv() => "SIGINT",
+                };
+                if notify.send(Notice::Signal(name)).is_err() {
+                    return;
+                }
+            }
+        });
+    })?;
     Ok(())
+}
+
+/// What a shard needs to come to life on its thread.
+struct Birth {
+    number: usize,
+    config: ShardConfig,
+    shared: Shared,
+    metrics: Arc<Metrics>,
+    report: Report,
+    up: Sender<Result<(), (usize, ShardError)>>,
+    go: Receiver<()>,
+    notify: Sender<Notice>,
+}
+
+impl Birth {
+    async fn live(self) {
+        let Birth { number, config, shared, metrics, report, up, go, notify } = self;
+        // The executor exists. All of them must, before any descriptor table is unshared.
+        let _ = up.send(Ok(()));
+        if go.recv().is_err() {
+            return;
+        }
+        let inbox = Arc::clone(&shared.inboxes[number]);
+        let shard = sys::unshare_descriptors()
+            .map_err(ShardError::Unshare)
+            .inspect(|()| metrics.process().own_descriptor_table())
+            .and_then(|()| Shard::new(number, config, shared, Arc::clone(&report.metrics), &inbox.doorbell));
+        match shard {
+            Err(error) => drop(up.send(Err((number, error)))),
+            Ok(shard) => {
+                report.health.listening(number);
+                let _ = up.send(Ok(()));
+                let outcome = pace::run(shard, inbox, &report).await;
+                let _ = notify.send(Notice::Ended(number, outcome));
+            }
+        }
+    }
 }

@@ -6,7 +6,6 @@ use std::fmt;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 
-use super::cell::{Counter, Gauge};
 
 /// Turns a table of metrics into a struct of cells and the function that encodes the sum of many such structs.
 ///

@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
-use http::{Request, StatusCode};
+use http::Request;
 
 /// What the subprotocol entry that carries a token begins with.
 pub const SUBPROTOCOL_PREFIX: &str = "longhaul.token.";
@@ -79,13 +79,6 @@ pub enum CredentialsError {
     Conflict(Place, Place),
 }
 
-impl CredentialsError {
-    /// The status to answer with: always 401 Unauthorized.
-    pub const fn status(self) -> StatusCode {
-        StatusCode::UNAUTHORIZED
-    }
-}
-
 /// Finds the token of an upgrade request.
 ///
 /// # Errors
@@ -119,11 +112,6 @@ pub fn present(request: &Request<()>) -> Result<Presented<'_>, CredentialsError>
     } else {
         CredentialsError::Missing
     })
-}
-
-/// The subprotocols that a request offers, in its order, without the entry that carries a token.
-pub fn subprotocols(request: &Request<()>) -> impl Iterator<Item = &str> {
-    entries(request).filter(|entry| !entry.starts_with(SUBPROTOCOL_PREFIX))
 }
 
 /// RFC 6455 §11.3.4: the header may stand there several times, each a comma-separated list.
@@ -304,26 +292,7 @@ mod tests {
                 Err(error),
                 "{uri} {headers:?}"
             );
-            assert_eq!(error.status(), 401);
         }
-    }
-
-    #[test]
-    fn the_other_subprotocols_keep_their_order() {
-        let request = request(
-            "/",
-            &[
-                (
-                    "Sec-WebSocket-Protocol",
-                    "longhaul.v1.json,longhaul.token.a.b.c",
-                ),
-                ("Sec-WebSocket-Protocol", " longhaul.v1 ,, chat"),
-            ],
-        );
-        assert_eq!(
-            subprotocols(&request).collect::<Vec<_>>(),
-            ["longhaul.v1.json", "longhaul.v1", "chat"]
-        );
     }
 
     #[test]

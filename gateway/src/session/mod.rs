@@ -1,8 +1,13 @@
 //! What a peer may do: its token, who it is by that token, and where the token stands in an upgrade request.
 //! No I/O except reading key files at start; time is passed in.
 
+pub mod admission;
+pub mod close;
 pub mod credentials;
+pub mod dashboard;
 pub mod dev_key;
 pub mod keys;
 pub mod mint;
+pub mod rejection;
 pub mod token;
+pub mod vehicle;

@@ -1,0 +1,273 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::audience::Watch;
+use crate::token::Role;
+
+/// Load generator and correctness checker for the Longhaul gateway.
+#[derive(Debug, Parser)]
+#[command(name = "longhaul-bench", version, about, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// See each.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Replay a trace with one WebSocket per vehicle, and check every delivery.
+    Replay(Replay),
+    /// Send updates of synthetic vehicles at a fixed rate, and check every delivery.
+    Fanout(Fanout),
+    /// Hold idle connections, and measure what they cost.
+    Idle(Idle),
+    /// A generator process (started by the others).
+    #[command(hide = true)]
+    Worker,
+    /// A listener that only accepts (started by `idle`).
+    #[command(hide = true)]
+    Accept,
+}
+
+/// `replay`.
+#[derive(Debug, Args)]
+pub struct Replay {
+    /// CSV file, plain or gzip: t_ms,vehicle,lat,lon,speed_mps,heading_deg.
+    #[arg(long)]
+    pub trace: PathBuf,
+    /// How much faster than real time.
+    #[arg(long, default_value_t = 1.0, value_parser = positive)]
+    pub speed: f64,
+    /// Begin at this second of the trace.
+    #[arg(long, default_value_t = 0.0, value_parser = not_negative)]
+    pub from: f64,
+    /// End after this many seconds.
+    #[arg(long, value_parser = positive)]
+    pub seconds: Option<f64>,
+    /// Dashboards that watch some vehicles [default: 200, with --live 0].
+    #[arg(long)]
+    pub dashboards: Option<u32>,
+    /// How many vehicles each of them watches, or "all".
+    #[arg(long, default_value = "50")]
+    pub watch: Watch,
+    /// Further dashboards that watch all vehicles [default: 1, with --live 0].
+    #[arg(long)]
+    pub watch_all: Option<u32>,
+    /// Further dashboards, by what each watches [default with --live: 50,200,all].
+    #[arg(long, value_delimiter = ',')]
+    pub mix: Vec<Watch>,
+    /// Show a live view (plain lines if standard output is no terminal).
+    #[arg(long)]
+    pub live: bool,
+    /// Which gateway.
+    #[command(flatten)]
+    pub gateway: GatewayArgs,
+    /// How to generate.
+    #[command(flatten)]
+    pub generator: GeneratorArgs,
+    /// What to do with the result.
+    #[command(flatten)]
+    pub result: ResultArgs,
+}
+
+/// `fanout`.
+#[derive(Debug, Args)]
+pub struct Fanout {
+    /// Vehicles, one connection each.
+    #[arg(long, default_value_t = 1_000)]
+    pub vehicles: u32,
+    /// Updates a second, of all vehicles together.
+    #[arg(long, default_value_t = 1_000)]
+    pub rate: u32,
+    /// Dashboards. 0: nobody watches.
+    #[arg(long, default_value_t = 100)]
+    pub dashboards: u32,
+    /// How many vehicles each dashboard watches, or "all".
+    #[arg(long, default_value = "50")]
+    pub watch: Watch,
+    /// For how long.
+    #[arg(long, default_value_t = 10.0, value_parser = positive)]
+    pub seconds: f64,
+    /// Which gateway.
+    #[command(flatten)]
+    pub gateway: GatewayArgs,
+    /// How to generate.
+    #[command(flatten)]
+    pub generator: GeneratorArgs,
+    /// What to do with the result.
+    #[command(flatten)]
+    pub result: ResultArgs,
+}
+
+/// `idle`.
+#[derive(Debug, Args)]
+pub struct Idle {
+    /// How many connections.
+    #[arg(long, default_value_t = 15_000)]
+    pub connections: u32,
+    /// What they are.
+    #[arg(long, default_value = "vehicle")]
+    pub role: IdleRole,
+    /// How many vehicles each dashboard watches, or "all".
+    #[arg(long, default_value = "50")]
+    pub watch: Watch,
+    /// How many vehicles dashboards choose from.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub universe: u32,
+    /// Also hold as many sockets against a listener that only accepts, for the kernel's floor.
+    #[arg(long)]
+    pub bare: bool,
+    /// Seconds from the last connection to the measurement [default: until the kernel's memory is steady].
+    #[arg(long, value_parser = not_negative)]
+    pub settle: Option<f64>,
+    /// Seconds of idleness over which CPU is measured.
+    #[arg(long, default_value_t = 5.0, value_parser = positive)]
+    pub seconds: f64,
+    /// When a spawned gateway takes a connection for quiet.
+    #[arg(long, default_value_t = 3_000)]
+    pub quiet_after_ms: u64,
+    /// Which gateway.
+    #[command(flatten)]
+    pub gateway: GatewayArgs,
+    /// Seed of what dashboards watch.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Write the result as JSON.
+    #[arg(long)]
+    pub json: Option<PathBuf>,
+}
+
+/// Who is held idle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum IdleRole {
+    /// Reports once.
+    Vehicle,
+    /// Subscribes once.
+    Dashboard,
+}
+
+impl From<IdleRole> for Role {
+    fn from(role: IdleRole) -> Self {
+        match role {
+            IdleRole::Vehicle => Self::Vehicle,
+            IdleRole::Dashboard => Self::Dashboard,
+        }
+    }
+}
+
+/// Which gateway is tested.
+#[derive(Debug, Args)]
+pub struct GatewayArgs {
+    /// Start the gateway, and stop it after.
+    #[arg(long, conflicts_with = "url", required_unless_present = "url")]
+    pub spawn: bool,
+    /// A running gateway: ws://HOST:PORT[/v1].
+    #[arg(long, requires = "key")]
+    pub url: Option<String>,
+    /// The running gateway's HS256 key file.
+    #[arg(long, conflicts_with = "spawn")]
+    pub key: Option<PathBuf>,
+    /// The running gateway's process id, for its CPU and memory.
+    #[arg(long, conflicts_with = "spawn")]
+    pub pid: Option<u32>,
+    /// The gateway binary to start [default: longhaul, beside this binary].
+    #[arg(long, conflicts_with = "url")]
+    pub gateway: Option<PathBuf>,
+    /// Shards of the gateway to start [default: as few as hold the connections].
+    #[arg(long, conflicts_with = "url", value_parser = clap::value_parser!(u16).range(1..=1_024))]
+    pub shards: Option<u16>,
+    /// A further argument for the gateway to start (repeatable).
+    #[arg(long, conflicts_with = "url", allow_hyphen_values = true)]
+    pub gateway_arg: Vec<String>,
+}
+
+/// How the load is made.
+#[derive(Debug, Args)]
+pub struct GeneratorArgs {
+    /// Generator processes [default: as few as hold the connections].
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub processes: Option<u16>,
+    /// Shortest time between two turns of a generator's loop: longer is cheaper, and adds to the latency seen.
+    #[arg(long, default_value_t = 200)]
+    pub pace_us: u64,
+    /// Let the kernel choose the generator's core.
+    #[arg(long)]
+    pub no_pin: bool,
+    /// Seed of what dashboards watch.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+}
+
+/// What becomes of the result.
+#[derive(Debug, Args)]
+pub struct ResultArgs {
+    /// Write the result as JSON.
+    #[arg(long)]
+    pub json: Option<PathBuf>,
+    /// End with success even if deliveries were lost or wrong.
+    #[arg(long)]
+    pub no_check: bool,
+}
+
+/// A day, the longest that anything here takes.
+const SECONDS_MAX: f64 = 86_400.0;
+
+fn positive(text: &str) -> Result<f64, String> {
+    not_negative(text).and_then(|value| {
+        if value > 0.0 {
+            Ok(value)
+        } else {
+            Err("it must be more than 0".to_owned())
+        }
+    })
+}
+
+fn not_negative(text: &str) -> Result<f64, String> {
+    let value: f64 = text
+        .parse()
+        .map_err(|_| format!("\"{text}\" is no number"))?;
+    if (0.0..=SECONDS_MAX).contains(&value) {
+        Ok(value)
+    } else {
+        Err(format!("it must be from 0 to {SECONDS_MAX}"))
+    }
+}
+
+/// Seconds as a duration; they have been checked to be in range.
+pub fn duration(seconds: f64) -> Duration {
+    Duration::from_secs_f64(seconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_gateway_must_be_named() {
+        let parse = |line: &str| Cli::try_parse_from(line.split(' '));
+        assert!(parse("longhaul-bench fanout --spawn").is_ok());
+        assert!(parse("longhaul-bench fanout --url ws://h:1 --key k").is_ok());
+        for wrong in [
+            "longhaul-bench fanout",
+            "longhaul-bench fanout --url ws://h:1",
+            "longhaul-bench fanout --spawn --url ws://h:1 --key k",
+            "longhaul-bench fanout --spawn --seconds -1",
+            "longhaul-bench fanout --spawn --seconds NaN",
+            "longhaul-bench replay --spawn",
+            "longhaul-bench fanout --spawn --watch some",
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}

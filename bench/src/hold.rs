@@ -1,0 +1,232 @@
+//! Holds idle connections. They are taken off epoll as soon as they are ready, so that the generator's own
+//! bookkeeping in the kernel is not counted as theirs, and are read in slices to answer pings.
+
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::Duration;
+
+use anyhow::Context;
+use longhaul_codec::{AckKind, Encoder, Fix, MessageRef, decode};
+use socket2::Socket;
+
+use crate::audience::{Audience, Filter, Watch};
+use crate::clock::now_ns;
+use crate::connection::{Closed, Incoming, client_socket};
+use crate::frames::PositionFrame;
+use crate::handshake::Handshake;
+use crate::job::{HoldTask, Job, Notice, Order, Ready, tell};
+use crate::pool::{Handler, OPENING_MAX, Pool, source_address};
+use crate::schedule::synthetic_id;
+use crate::subscribe::{self, Wanted};
+use crate::token::{Mint, Role};
+
+/// Connections are read once per this many slices, one slice per turn.
+const SLICES: usize = 20;
+const TURN: Duration = Duration::from_millis(10);
+/// How long nothing may happen before the rest counts as failed.
+const SETUP_NS: u64 = 15_000_000_000;
+const REASONS_MAX: usize = 4;
+
+/// Runs a [`HoldTask`] in this process.
+///
+/// # Errors
+/// Sockets that cannot be made, or a main process that is gone.
+pub fn run(job: &Job, task: &HoldTask, orders: &Receiver<Order>) -> anyhow::Result<()> {
+    match task.role {
+        None => hold_bare(job, task, orders),
+        Some(role) => hold(job, task, role, orders),
+    }
+}
+
+fn hold_bare(job: &Job, task: &HoldTask, orders: &Receiver<Order>) -> anyhow::Result<()> {
+    let began = now_ns();
+    let mut sockets: Vec<Socket> = Vec::with_capacity(task.connections as usize);
+    for client in task.first..task.first + task.connections {
+        let socket = client_socket(job.target, source_address(job.target, client as usize))?;
+        socket
+            .connect(&job.target.into())
+            .context("connecting to the bare listener")?;
+        sockets.push(socket);
+    }
+    let seconds = (now_ns() - began) as f64 / 1e9;
+    tell(&Notice::Ready(Ready {
+        connected: sockets.len(),
+        seconds,
+        ..Ready::default()
+    }))?;
+    // Any order, and the end of the input, means the same here.
+    let _ = orders.recv();
+    drop(sockets);
+    tell(&Notice::Held {
+        dropped: 0,
+        reasons: Vec::new(),
+    })
+}
+
+fn hold(job: &Job, task: &HoldTask, role: Role, orders: &Receiver<Order>) -> anyhow::Result<()> {
+    let mint = Mint::from_file(&job.key)?;
+    let mut pool = Pool::new(
+        job.target,
+        Handshake::new(&job.host, &job.path),
+        task.first as usize,
+    )?;
+    let mut holders = Holders::new(task, role)?;
+    let began = now_ns();
+    let (mut moved, mut told) = (began, began);
+    let of = task.connections as usize;
+    let mut opened = 0;
+    while holders.ready + holders.closed < of {
+        while opened < of && opened - holders.ready - holders.closed < OPENING_MAX {
+            let number = task.first + opened as u32;
+            let subject = match role {
+                Role::Vehicle => synthetic_id(number),
+                Role::Dashboard => format!("dashboard-{number}"),
+            };
+            pool.open(&mint.token(&subject, role)?, &mut holders);
+            opened += 1;
+        }
+        let before = holders.ready + holders.closed;
+        pool.turn(TURN, &mut holders)?;
+        for id in std::mem::take(&mut holders.newly_ready) {
+            pool.detach(id);
+        }
+        let now = now_ns();
+        if holders.ready + holders.closed > before {
+            moved = now;
+        } else if now - moved > SETUP_NS {
+            holders.note("no answer".to_owned());
+            break;
+        }
+        if now - told > 250_000_000 {
+            told = now;
+            tell(&Notice::Connecting {
+                ready: holders.ready,
+                of,
+            })?;
+        }
+    }
+    let connected = holders.ready;
+    tell(&Notice::Ready(Ready {
+        connected,
+        failed: of - connected,
+        reasons: std::mem::take(&mut holders.reasons),
+        seconds: (moved - began) as f64 / 1e9,
+        names_missing: 0,
+    }))?;
+    holders.closed = 0;
+    for slice in (0..SLICES).cycle() {
+        if !matches!(orders.try_recv(), Err(TryRecvError::Empty)) {
+            break;
+        }
+        pool.sweep(
+            opened * slice / SLICES..opened * (slice + 1) / SLICES,
+            &mut holders,
+        );
+        std::thread::sleep(TURN);
+    }
+    let Holders {
+        closed, reasons, ..
+    } = holders;
+    drop(pool);
+    tell(&Notice::Held {
+        dropped: closed,
+        reasons,
+    })
+}
+
+struct Holders {
+    role: Role,
+    audience: Audience,
+    encoder: Encoder,
+    position: Vec<u8>,
+    acks: Vec<u32>,
+    ready: usize,
+    newly_ready: Vec<usize>,
+    closed: usize,
+    reasons: Vec<String>,
+}
+
+impl Holders {
+    fn new(task: &HoldTask, role: Role) -> anyhow::Result<Self> {
+        let fix = Fix {
+            lat_e7: 524_000_000,
+            lon_e7: 135_000_000,
+            ..Fix::default()
+        };
+        let frame = PositionFrame::new(true)?
+            .patch(&fix, &mut fastrand::Rng::new())
+            .to_vec();
+        let watches = match task.watch {
+            Watch::Count(count) => Watch::Count(count.min(task.universe)),
+            Watch::All => Watch::All,
+        };
+        Ok(Self {
+            role,
+            audience: Audience {
+                vehicles: task.universe,
+                watches: vec![watches; task.connections as usize],
+                seed: task.seed.wrapping_add(u64::from(task.first)),
+            },
+            encoder: Encoder::new(),
+            position: frame,
+            acks: vec![0; task.connections as usize],
+            ready: 0,
+            newly_ready: Vec::new(),
+            closed: 0,
+            reasons: Vec::new(),
+        })
+    }
+
+    fn note(&mut self, reason: String) {
+        if self.reasons.len() < REASONS_MAX && !self.reasons.contains(&reason) {
+            self.reasons.push(reason);
+        }
+    }
+
+    fn is_ready(&mut self, id: usize) {
+        self.ready += 1;
+        self.newly_ready.push(id);
+    }
+}
+
+impl Handler for Holders {
+    fn incoming(&mut self, id: usize, incoming: Incoming<'_>, _now_ns: u64, reply: &mut Vec<u8>) {
+        let Incoming::Message { message, .. } = incoming else {
+            return;
+        };
+        match decode(message) {
+            Ok(MessageRef::Welcome(_)) if self.role == Role::Vehicle => {
+                reply.extend_from_slice(&self.position);
+                self.is_ready(id);
+            }
+            Ok(MessageRef::Welcome(welcome)) => {
+                let wanted = match self.audience.filter(id) {
+                    Filter::All => Wanted::WholeFleet,
+                    Filter::Some(vehicles) => {
+                        Wanted::Vehicles(vehicles.into_iter().map(synthetic_id).collect())
+                    }
+                };
+                let limit = welcome.message_bytes_max().max(4_096) as usize;
+                self.acks[id] = subscribe::write_frames(reply, &mut self.encoder, wanted, limit);
+                if self.acks[id] == 0 {
+                    self.is_ready(id);
+                }
+            }
+            Ok(MessageRef::Ack(ack)) if ack.kind() == AckKind::Subscribe.into() => {
+                self.acks[id] = self.acks[id].saturating_sub(1);
+                if self.acks[id] == 0 {
+                    self.is_ready(id);
+                }
+            }
+            Ok(MessageRef::Error(error)) => {
+                self.note(format!("{:?}: {}", error.code(), error.message()));
+            }
+            Ok(_) => {}
+            Err(error) => self.note(format!("a message does not decode: {error}")),
+        }
+    }
+
+    fn closed(&mut self, _id: usize, why: Closed) {
+        self.closed += 1;
+        self.note(why.to_string());
+    }
+}

@@ -1,0 +1,398 @@
+//! `longhaul-bench idle`: what a quiet connection costs, in the gateway and in the kernel.
+
+use std::process::ExitCode;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use serde::Serialize;
+
+use crate::audience::Watch;
+use crate::cli::{Idle, IdleRole, duration};
+use crate::crew::{BareListener, CONNECTIONS_PER_PROCESS, Crew};
+use crate::gateway::Gateway;
+use crate::job::{HoldTask, Job, Notice, Order, Ready, Task};
+use crate::report::{grouped, write_json};
+use crate::run::{self, Interrupted};
+use crate::token::Role;
+use crate::usage::{self, Resident};
+
+/// How long the kernel may take to free what a run left behind.
+const RELEASE_MAX: Duration = Duration::from_secs(60);
+/// How long the kernel's memory may take to become steady after the last connection.
+const SETTLE_MAX: Duration = Duration::from_secs(75);
+/// Steady: it changed by less than this many bytes per connection from one look to the next, three times.
+const STEADY_BYTES: u64 = 8;
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The result of `idle`.
+#[derive(Debug, Serialize)]
+struct IdleReport {
+    command: &'static str,
+    role: String,
+    watch: Option<String>,
+    universe: Option<u32>,
+    connections: usize,
+    failed: usize,
+    /// Connections that the gateway ended while they were held.
+    dropped: usize,
+    reasons: Vec<String>,
+    seconds_to_connect: f64,
+    gateway_rss_bytes: Option<u64>,
+    /// Over the baseline after a warm-up.
+    gateway_rss_bytes_per_connection: Option<f64>,
+    /// The same, of heap and stacks only.
+    gateway_rss_anon_bytes_per_connection: Option<f64>,
+    /// Over the gateway as it was before its first connection.
+    gateway_rss_bytes_per_connection_cold: Option<f64>,
+    /// Slab, of both ends.
+    kernel_bytes_per_connection: f64,
+    /// The same, of sockets against a listener that only accepts.
+    kernel_bytes_per_connection_bare: Option<f64>,
+    kernel_bytes_over_bare: Option<f64>,
+    gateway_cpu_percent: Option<f64>,
+    shards: Option<usize>,
+    settle_seconds: f64,
+}
+
+/// Runs the subcommand.
+///
+/// # Errors
+/// A gateway or a generator that fails, or the user gave up.
+pub fn run(args: &Idle, interrupted: &Interrupted) -> anyhow::Result<ExitCode> {
+    let bench = Bench { args, interrupted };
+    let bare = if args.bare { Some(bench.bare()?) } else { None };
+    let report = bench.gateway(bare)?;
+    print(&report);
+    if let Some(path) = &args.json {
+        write_json(path, &report)?;
+    }
+    let all = report.failed == 0 && report.dropped == 0;
+    Ok(if all {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+struct Bench<'a> {
+    args: &'a Idle,
+    interrupted: &'a Interrupted,
+}
+
+impl Bench<'_> {
+    /// Kernel bytes per connection against listeners that only accept.
+    fn bare(&self) -> anyhow::Result<f64> {
+        let connections = self.args.connections as usize;
+        let processes = connections.div_ceil(CONNECTIONS_PER_PROCESS).max(1);
+        let listeners = (0..processes)
+            .map(|_| BareListener::start())
+            .collect::<Result<Vec<_>, _>>()?;
+        let before = self.steady_slab(RELEASE_MAX)?;
+        let ports: Vec<u16> = listeners.iter().map(|listener| listener.port).collect();
+        let jobs = self.jobs(None, |process| Target::Bare(ports[process]));
+        let mut crew = Crew::start(&jobs)?;
+        let ready = self.await_ready(&mut crew, "bare sockets")?;
+        let after = self.steady_slab(SETTLE_MAX)?;
+        let per_connection = after.saturating_sub(before) as f64 / ready.connected.max(1) as f64;
+        eprintln!("bare sockets: {per_connection:.0} bytes of kernel memory each, both ends");
+        crew.order(Order::Stop)?;
+        await_held(&mut crew)?;
+        drop((crew, listeners));
+        self.steady_slab(RELEASE_MAX)?;
+        Ok(per_connection)
+    }
+
+    fn gateway(&self, bare: Option<f64>) -> anyhow::Result<IdleReport> {
+        let args = self.args;
+        let config = format!("[connection]\nquiet_after_ms = {}\n", args.quiet_after_ms);
+        let gateway = run::gateway(&args.gateway, args.connections as usize, Some(config))?;
+        let cold = self.resident(&gateway)?;
+        self.warm_up(&gateway)?;
+        let slab_before = self.steady_slab(RELEASE_MAX)?;
+        let warm = self.resident(&gateway)?;
+        let role = Role::from(args.role);
+        let mut crew = Crew::start(&self.jobs(Some(role), |_| Target::Gateway(&gateway)))?;
+        let ready = self.await_ready(&mut crew, "connections")?;
+        let settling = Instant::now();
+        let slab_after = match args.settle {
+            Some(seconds) => {
+                self.sleep(duration(seconds))?;
+                usage::slab()?
+            }
+            None => {
+                self.sleep(Duration::from_millis(args.quiet_after_ms) + Duration::from_secs(3))?;
+                self.steady_slab(SETTLE_MAX)?
+            }
+        };
+        let settle_seconds = settling.elapsed().as_secs_f64();
+        let held = self.resident(&gateway)?;
+        let gateway_cpu_percent = self.cpu_percent(&gateway)?;
+        crew.order(Order::Stop)?;
+        let (dropped, mut reasons) = await_held(&mut crew)?;
+        reasons.extend(ready.reasons);
+        let count = ready.connected.max(1) as f64;
+        let each = |now: Option<Resident>, then: Option<Resident>, of: fn(Resident) -> u64| {
+            Some((of(now?) as f64 - of(then?) as f64) / count)
+        };
+        let kernel = slab_after.saturating_sub(slab_before) as f64 / count;
+        let is_dashboard = args.role == IdleRole::Dashboard;
+        Ok(IdleReport {
+            command: "idle",
+            role: format!("{role:?}").to_lowercase(),
+            watch: is_dashboard.then(|| args.watch.to_string()),
+            universe: is_dashboard.then_some(args.universe),
+            connections: ready.connected,
+            failed: ready.failed,
+            dropped,
+            reasons,
+            seconds_to_connect: ready.seconds,
+            gateway_rss_bytes: held.map(|memory| memory.total),
+            gateway_rss_bytes_per_connection: each(held, warm, |memory| memory.total),
+            gateway_rss_anon_bytes_per_connection: each(held, warm, |memory| memory.anonymous),
+            gateway_rss_bytes_per_connection_cold: each(held, cold, |memory| memory.total),
+            kernel_bytes_per_connection: kernel,
+            kernel_bytes_per_connection_bare: bare,
+            kernel_bytes_over_bare: bare.map(|bare| kernel - bare),
+            gateway_cpu_percent,
+            shards: gateway.shards,
+            settle_seconds,
+        })
+    }
+
+    /// One connection, opened and closed; a dashboard subscribes to every vehicle there is by id, so that the names
+    /// that all share are not counted as the connections'.
+    fn warm_up(&self, gateway: &Gateway) -> anyhow::Result<()> {
+        let mut job = self.job(
+            0,
+            1,
+            Some(Role::from(self.args.role)),
+            &Target::Gateway(gateway),
+        );
+        if let Task::Hold(task) = &mut job.task {
+            task.connections = 1;
+            task.watch = Watch::Count(self.args.universe);
+        }
+        let mut crew = Crew::start(&[job])?;
+        let ready = self.await_ready(&mut crew, "warm-up")?;
+        if ready.failed > 0 {
+            bail!("the first connection failed: {}", ready.reasons.join("; "));
+        }
+        self.sleep(Duration::from_millis(500))?;
+        crew.order(Order::Stop)?;
+        await_held(&mut crew)?;
+        drop(crew);
+        self.sleep(Duration::from_secs(1))
+    }
+
+    fn jobs<'t>(&self, role: Option<Role>, target: impl Fn(usize) -> Target<'t>) -> Vec<Job> {
+        let processes = (self.args.connections as usize)
+            .div_ceil(CONNECTIONS_PER_PROCESS)
+            .max(1);
+        (0..processes)
+            .map(|process| self.job(process, processes, role, &target(process)))
+            .collect()
+    }
+
+    fn job(
+        &self,
+        process: usize,
+        processes: usize,
+        role: Option<Role>,
+        target: &Target<'_>,
+    ) -> Job {
+        let share = |upto: usize| (self.args.connections as usize * upto / processes) as u32;
+        let (first, end) = (share(process), share(process + 1));
+        let task = HoldTask {
+            first,
+            connections: end - first,
+            role,
+            watch: self.args.watch,
+            universe: self.args.universe,
+            seed: self.args.seed,
+        };
+        let (target, host, path, key) = match target {
+            Target::Bare(port) => {
+                let target = ([127, 0, 0, 1], *port).into();
+                (
+                    target,
+                    String::new(),
+                    String::new(),
+                    std::path::PathBuf::new(),
+                )
+            }
+            Target::Gateway(gateway) => (
+                gateway.target,
+                gateway.host.clone(),
+                gateway.path.clone(),
+                gateway.key.clone(),
+            ),
+        };
+        Job {
+            target,
+            host,
+            path,
+            key,
+            process,
+            processes,
+            core: None,
+            task: Task::Hold(task),
+        }
+    }
+
+    /// All processes' connections, made.
+    fn await_ready(&self, crew: &mut Crew, what: &str) -> anyhow::Result<Ready> {
+        let mut sum = Ready::default();
+        let mut waiting = crew.len();
+        let mut connected = vec![0; crew.len()];
+        let mut shown = Instant::now();
+        while waiting > 0 {
+            match crew.notice(Duration::from_millis(100))? {
+                Some((process, Notice::Connecting { ready, .. })) => connected[process] = ready,
+                Some((process, Notice::Ready(ready))) => {
+                    connected[process] = ready.connected;
+                    sum.connected += ready.connected;
+                    sum.failed += ready.failed;
+                    sum.seconds = sum.seconds.max(ready.seconds);
+                    sum.reasons.extend(ready.reasons);
+                    waiting -= 1;
+                }
+                _ => {}
+            }
+            if waiting == 0 || shown.elapsed() > Duration::from_secs(1) {
+                shown = Instant::now();
+                eprintln!(
+                    "{what}: {} ready",
+                    grouped(connected.iter().sum::<usize>() as u64)
+                );
+            }
+            self.check()?;
+        }
+        Ok(sum)
+    }
+
+    /// The kernel's slab memory once it no longer changes (or after `longest`).
+    fn steady_slab(&self, longest: Duration) -> anyhow::Result<u64> {
+        let began = Instant::now();
+        let steady_bytes = STEADY_BYTES * u64::from(self.args.connections.max(1_000));
+        let mut last = usage::slab()?;
+        let mut steady = 0;
+        while steady < 3 && began.elapsed() < longest {
+            self.sleep(LOOK)?;
+            let now = usage::slab()?;
+            steady = if now.abs_diff(last) < steady_bytes {
+                steady + 1
+            } else {
+                0
+            };
+            last = now;
+        }
+        Ok(last)
+    }
+
+    fn resident(&self, gateway: &Gateway) -> anyhow::Result<Option<Resident>> {
+        gateway.pid.map(usage::resident).transpose()
+    }
+
+    fn cpu_percent(&self, gateway: &Gateway) -> anyhow::Result<Option<f64>> {
+        let Some(pid) = gateway.pid else {
+            self.sleep(duration(self.args.seconds))?;
+            return Ok(None);
+        };
+        let (began, before) = (Instant::now(), usage::cpu_us(pid)?);
+        self.sleep(duration(self.args.seconds))?;
+        let used = usage::cpu_us(pid).context("the gateway ended while it was idle")? - before;
+        Ok(Some(
+            used as f64 / began.elapsed().as_micros().max(1) as f64 * 100.0,
+        ))
+    }
+
+    fn sleep(&self, time: Duration) -> anyhow::Result<()> {
+        let began = Instant::now();
+        while began.elapsed() < time {
+            self.check()?;
+            std::thread::sleep(Duration::from_millis(50).min(time - began.elapsed().min(time)));
+        }
+        Ok(())
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        if self.interrupted.load(Ordering::Relaxed) {
+            bail!("ended by the user");
+        }
+        Ok(())
+    }
+}
+
+enum Target<'a> {
+    Bare(u16),
+    Gateway(&'a Gateway),
+}
+
+fn await_held(crew: &mut Crew) -> anyhow::Result<(usize, Vec<String>)> {
+    let (mut waiting, mut dropped, mut reasons) = (crew.len(), 0, Vec::new());
+    while waiting > 0 {
+        if let Some((
+            _,
+            Notice::Held {
+                dropped: more,
+                reasons: why,
+            },
+        )) = crew.notice(Duration::from_secs(1))?
+        {
+            waiting -= 1;
+            dropped += more;
+            reasons.extend(why);
+        }
+    }
+    Ok((dropped, reasons))
+}
+
+fn print(report: &IdleReport) {
+    let row = |name: &str, value: String| println!("  {name:<34} {value}");
+    let bytes = |value: Option<f64>| {
+        value.map_or_else(|| "unknown".to_owned(), |value| format!("{value:.0} bytes"))
+    };
+    println!(
+        "\nidle, {} × {}",
+        grouped(report.connections as u64),
+        report.role
+    );
+    row(
+        "failed, dropped",
+        format!("{}, {}", report.failed, report.dropped),
+    );
+    row(
+        "time to connect",
+        format!("{:.1} s", report.seconds_to_connect),
+    );
+    row(
+        "gateway memory per connection",
+        bytes(report.gateway_rss_bytes_per_connection),
+    );
+    row(
+        "  of it heap",
+        bytes(report.gateway_rss_anon_bytes_per_connection),
+    );
+    row(
+        "  without the warm-up",
+        bytes(report.gateway_rss_bytes_per_connection_cold),
+    );
+    row(
+        "kernel memory per connection",
+        bytes(Some(report.kernel_bytes_per_connection)),
+    );
+    row(
+        "  of a bare socket",
+        bytes(report.kernel_bytes_per_connection_bare),
+    );
+    row("  over a bare socket", bytes(report.kernel_bytes_over_bare));
+    let percent = report.gateway_cpu_percent;
+    row(
+        "gateway CPU",
+        percent.map_or_else(|| "unknown".to_owned(), |p| format!("{p:.2} %")),
+    );
+    for reason in &report.reasons {
+        println!("  ! {reason}");
+    }
+}

@@ -1,0 +1,272 @@
+//! What the main process and its generator processes tell each other: one JSON value a line, on stdin and stdout.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+use crate::audience::{Audience, Watch};
+use crate::checker::{Counts, Epoch};
+use crate::token::Role;
+
+/// The first line that a generator process reads.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Job {
+    /// Where the gateway listens.
+    pub target: SocketAddr,
+    /// For the `Host` header.
+    pub host: String,
+    /// Path of the upgrade.
+    pub path: String,
+    /// File with the token secret.
+    pub key: PathBuf,
+    /// Which process this is.
+    pub process: usize,
+    /// How many there are: process p has every vehicle and dashboard whose number is p modulo this.
+    pub processes: usize,
+    /// Core to run on.
+    pub core: Option<usize>,
+    /// What to do.
+    pub task: Task,
+}
+
+/// What a generator process does.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Task {
+    /// Sends updates and checks deliveries.
+    Load(LoadTask),
+    /// Holds idle connections.
+    Hold(HoldTask),
+}
+
+/// See [`Task::Load`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LoadTask {
+    /// What is sent.
+    pub load: Load,
+    /// Who watches.
+    pub audience: Audience,
+    /// Shortest time between two turns of the loop.
+    pub pace: Duration,
+    /// Time between two [`Notice::Progress`].
+    pub progress: Duration,
+}
+
+/// What is sent.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Load {
+    /// Synthetic vehicles, evenly spread.
+    Fanout {
+        /// How many.
+        vehicles: u32,
+        /// Updates a second, of all together.
+        rate: u32,
+        /// For how long.
+        seconds: f64,
+    },
+    /// A trace.
+    Replay {
+        /// CSV, plain or gzip.
+        trace: PathBuf,
+        /// 1: real time.
+        speed: f64,
+        /// Where in the trace to begin.
+        from: Duration,
+        /// How long to replay; none: to the end.
+        length: Option<Duration>,
+    },
+}
+
+/// See [`Task::Hold`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct HoldTask {
+    /// Number of the first, among all processes.
+    pub first: u32,
+    /// How many connections.
+    pub connections: u32,
+    /// What they are; none: bare sockets.
+    pub role: Option<Role>,
+    /// What each dashboard watches.
+    pub watch: Watch,
+    /// How many vehicles a dashboard chooses from.
+    pub universe: u32,
+    /// Seed of the choice.
+    pub seed: u64,
+}
+
+/// From the main process.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub enum Order {
+    /// Sending begins at this instant.
+    Start(Epoch),
+    /// Finish now. The end of the input means the same.
+    Stop,
+}
+
+/// From a generator process.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Notice {
+    /// While connecting.
+    Connecting {
+        /// Connections that are ready.
+        ready: usize,
+        /// Of how many.
+        of: usize,
+    },
+    /// All that could be connected is.
+    Ready(Ready),
+    /// While sending.
+    Progress(Progress),
+    /// The end of a load.
+    Done(Box<Done>),
+    /// The end of a hold.
+    Held {
+        /// Connections that the gateway ended meanwhile.
+        dropped: usize,
+        /// Why, the first few.
+        reasons: Vec<String>,
+    },
+    /// It cannot go on.
+    Failed(String),
+}
+
+/// What came of connecting.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Ready {
+    /// Connections that are ready.
+    pub connected: usize,
+    /// Connections that are not.
+    pub failed: usize,
+    /// Why, the first few.
+    pub reasons: Vec<String>,
+    /// From the first `connect` to the last ready.
+    pub seconds: f64,
+    /// Ids that the gateway should have given and has not.
+    pub names_missing: usize,
+}
+
+/// How far a load is.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Progress {
+    /// Time since the start.
+    pub elapsed: Duration,
+    /// Updates sent.
+    pub inbound: u64,
+    /// Updates sent, times the dashboards of this process that watch the vehicle.
+    pub matches: u64,
+    /// What was delivered.
+    pub counts: Counts,
+    /// So far.
+    pub latency: Percentiles,
+    /// Sends, from due to done, 99th percentile.
+    pub late_p99_us: u64,
+    /// User and system time of this process since the start.
+    pub cpu_us: u64,
+    /// The first few dashboards of this process.
+    pub dashboards: Vec<DashboardProgress>,
+}
+
+/// How one dashboard fares.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct DashboardProgress {
+    /// Its number.
+    pub dashboard: usize,
+    /// What it watches.
+    pub watch: Watch,
+    /// Updates sent by vehicles that it watches.
+    pub matches: u64,
+    /// Those that reached it.
+    pub delivered: u64,
+}
+
+/// Latency from due to received, in microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Percentiles {
+    /// Median.
+    pub p50: u64,
+    /// 99 %.
+    pub p99: u64,
+    /// 99.9 %.
+    pub p999: u64,
+    /// The longest.
+    pub max: u64,
+}
+
+impl Percentiles {
+    /// Of a histogram of microseconds, whose sampling may have missed the maximum.
+    pub fn of(histogram: &Histogram<u64>, max_ns: u64) -> Self {
+        let at = |quantile| histogram.value_at_quantile(quantile).min(max_ns / 1_000);
+        Self {
+            p50: at(0.5),
+            p99: at(0.99),
+            p999: at(0.999),
+            max: max_ns / 1_000,
+        }
+    }
+}
+
+/// Everything that one process found.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Done {
+    /// What was delivered.
+    pub counts: Counts,
+    /// Updates sent, per vehicle of this process in ascending order.
+    pub sent: Vec<u32>,
+    /// Latency in microseconds: value and count.
+    pub latency: Vec<(u64, u64)>,
+    /// The longest latency.
+    pub latency_max_ns: u64,
+    /// One in how many latencies is in the histogram.
+    pub sample_every: u32,
+    /// Sends, from due to done, in microseconds: value and count. Those that the gateway held up are not in it.
+    pub late: Vec<(u64, u64)>,
+    /// Sends that had to wait because the gateway did not read.
+    pub blocked: u64,
+    /// Vehicles whose last ping was not answered: not known whether all their updates were read.
+    pub unconfirmed: usize,
+    /// Connections that ended during the run.
+    pub disconnected: usize,
+    /// Why, the first few, and `Error` messages.
+    pub reasons: Vec<String>,
+    /// `Error` messages and messages that do not decode.
+    pub errors: u64,
+    /// When the last update was sent (monotonic clock).
+    pub sent_ns: u64,
+    /// When everything had been received, or nothing came any more (monotonic clock).
+    pub settled_ns: u64,
+    /// User and system time of this process while it sent.
+    pub cpu_us: u64,
+}
+
+/// A histogram as values and counts.
+pub fn pairs(histogram: &Histogram<u64>) -> Vec<(u64, u64)> {
+    histogram
+        .iter_recorded()
+        .map(|v| (v.value_iterated_to(), v.count_at_value()))
+        .collect()
+}
+
+/// Adds values and counts to a histogram.
+pub fn add_pairs(histogram: &mut Histogram<u64>, pairs: &[(u64, u64)]) {
+    for &(value, count) in pairs {
+        histogram.saturating_record_n(value, count);
+    }
+}
+
+/// Writes one line to the main process.
+///
+/// # Errors
+/// The main process is gone.
+pub fn tell(notice: &Notice) -> anyhow::Result<()> {
+    use std::io::Write;
+    let mut line = serde_json::to_vec(notice)?;
+    line.push(b'\n');
+    let mut stdout = std::io::stdout().lock();
+    stdout
+        .write_all(&line)
+        .context("the main process is gone")?;
+    stdout.flush().context("the main process is gone")
+}

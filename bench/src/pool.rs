@@ -1,0 +1,163 @@
+//! All connections of one generator process on one epoll instance (mio), one shared read buffer, no tasks.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use mio::{Events, Interest, Poll, Token};
+
+use crate::connection::{Closed, Connection, Incoming};
+use crate::handshake::Handshake;
+
+/// Connections that are opened but not ready yet, at most: a storm would measure the listener's backlog.
+pub const OPENING_MAX: usize = 256;
+const READ_BUFFER_BYTES: usize = 256 << 10;
+const EVENTS_MAX: usize = 4_096;
+/// Clients per source address: `connect` searches for a free port when many of an address's 28,000 are taken.
+const CLIENTS_PER_ADDRESS: usize = 12_000;
+
+/// What connections report. Ids are the pool's: 0, 1, 2, in the order of opening.
+pub trait Handler {
+    /// Something arrived; what is written to `reply` is sent.
+    fn incoming(&mut self, id: usize, incoming: Incoming<'_>, now_ns: u64, reply: &mut Vec<u8>);
+    /// The connection is gone.
+    fn closed(&mut self, id: usize, why: Closed);
+}
+
+/// The connections.
+pub struct Pool {
+    poll: Poll,
+    events: Events,
+    buffer: Vec<u8>,
+    connections: Vec<Option<Connection>>,
+    handshake: Handshake,
+    target: SocketAddr,
+    /// How many connections other processes have before this one's first.
+    offset: usize,
+}
+
+impl Pool {
+    /// A pool whose connections go to `target`. `offset`: how many connections other processes open, so that source
+    /// addresses are shared out among all.
+    ///
+    /// # Errors
+    /// No epoll instance can be had.
+    pub fn new(target: SocketAddr, handshake: Handshake, offset: usize) -> anyhow::Result<Self> {
+        Ok(Self {
+            poll: Poll::new()?,
+            events: Events::with_capacity(EVENTS_MAX),
+            buffer: vec![0; READ_BUFFER_BYTES],
+            connections: Vec::new(),
+            handshake,
+            target,
+            offset,
+        })
+    }
+
+    /// Opens the next connection; its id.
+    pub fn open(&mut self, token: &str, handler: &mut impl Handler) -> usize {
+        let id = self.connections.len();
+        let source = source_address(self.target, self.offset + id);
+        let request = self.handshake.request(token);
+        let opened = Connection::open(self.target, source, request).and_then(|mut connection| {
+            let both = Interest::READABLE | Interest::WRITABLE;
+            self.poll
+                .registry()
+                .register(&mut connection.stream, Token(id), both)?;
+            Ok(connection)
+        });
+        match opened {
+            Ok(connection) => self.connections.push(Some(connection)),
+            Err(why) => {
+                self.connections.push(None);
+                handler.closed(id, why);
+            }
+        }
+        id
+    }
+
+    /// Takes a connection off epoll; from now on it is read by [`Pool::sweep`].
+    pub fn detach(&mut self, id: usize) {
+        if let Some(connection) = &mut self.connections[id] {
+            // It fails only for a socket that is not registered, which is what is wanted.
+            let _ = self.poll.registry().deregister(&mut connection.stream);
+        }
+    }
+
+    /// Sends a frame. `Some(true)`: it went out at once. `None`: the connection is gone.
+    pub fn send(&mut self, id: usize, frame: &[u8], handler: &mut impl Handler) -> Option<bool> {
+        match self.connections[id].as_mut()?.send(frame) {
+            Ok(at_once) => Some(at_once),
+            Err(why) => {
+                self.connections[id] = None;
+                handler.closed(id, why);
+                None
+            }
+        }
+    }
+
+    /// Handles what is ready, waiting for it at most `timeout`. How many connections had something.
+    ///
+    /// # Errors
+    /// epoll failed.
+    pub fn turn(
+        &mut self,
+        timeout: Duration,
+        handler: &mut impl Handler,
+    ) -> std::io::Result<usize> {
+        match self.poll.poll(&mut self.events, Some(timeout)) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => return Ok(0),
+            other => other?,
+        }
+        let mut handled = 0;
+        for event in &self.events {
+            let id = event.token().0;
+            handled += 1;
+            if event.is_writable() || event.is_error() {
+                let slot = &mut self.connections[id];
+                if let Some(Err(why)) = slot.as_mut().map(Connection::writable) {
+                    *slot = None;
+                    handler.closed(id, why);
+                }
+            }
+            if event.is_readable() || event.is_read_closed() {
+                let slot = &mut self.connections[id];
+                read(slot, id, &self.handshake, &mut self.buffer, handler);
+            }
+        }
+        Ok(handled)
+    }
+
+    /// Reads the detached connections `ids`.
+    pub fn sweep(&mut self, ids: std::ops::Range<usize>, handler: &mut impl Handler) {
+        for id in ids {
+            let slot = &mut self.connections[id];
+            read(slot, id, &self.handshake, &mut self.buffer, handler);
+        }
+    }
+}
+
+/// Where client number `client` of a run connects from: 127.0.0.2 and up, if the gateway is on this machine.
+pub fn source_address(target: SocketAddr, client: usize) -> Option<Ipv4Addr> {
+    let address = client / CLIENTS_PER_ADDRESS + 2;
+    target
+        .ip()
+        .is_loopback()
+        .then(|| Ipv4Addr::from(0x7f00_0000 | address as u32 & 0x00ff_ffff))
+}
+
+fn read(
+    slot: &mut Option<Connection>,
+    id: usize,
+    handshake: &Handshake,
+    buffer: &mut Vec<u8>,
+    handler: &mut impl Handler,
+) {
+    let Some(connection) = slot else { return };
+    let mut take = |incoming: Incoming<'_>, now, reply: &mut Vec<u8>| {
+        handler.incoming(id, incoming, now, reply)
+    };
+    if let Err(why) = connection.readable(handshake, buffer, &mut take) {
+        *slot = None;
+        handler.closed(id, why);
+    }
+}

@@ -1,0 +1,43 @@
+//! What the whole node knows about vehicles, shared by all shards.
+//!
+//! | file | what |
+//! |---|---|
+//! | `registry` | fleets and vehicle ids to dense indexes; a short lock, taken at connect and subscribe only |
+//! | `positions` | the last position of every vehicle, written and read without locks |
+//! | `interest` | which shards want to hear of which vehicle; one bit per shard, lock-free |
+
+mod chunked;
+pub mod interest;
+pub mod positions;
+pub mod registry;
+
+use std::sync::Arc;
+
+use crate::limits::Limits;
+
+pub use interest::Interest;
+pub use positions::{PositionTable, Version};
+pub use registry::{Registry, RegistryError};
+
+/// The state that all shards of this node share.
+#[derive(Debug)]
+pub struct Fleet {
+    /// Ids and indexes.
+    pub registry: Registry,
+    /// Last-value table.
+    pub positions: PositionTable,
+    /// Who exchanges what with whom.
+    pub interest: Interest,
+}
+
+impl Fleet {
+    /// Empty state with room for what `limits` allow; memory is taken as vehicles come.
+    #[must_use]
+    pub fn new(limits: &Limits) -> Arc<Fleet> {
+        Arc::new(Fleet {
+            registry: Registry::new(limits.fleets_max, limits.vehicles_max),
+            positions: PositionTable::new(limits.vehicles_max),
+            interest: Interest::new(limits.fleets_max, limits.vehicles_max),
+        })
+    }
+}

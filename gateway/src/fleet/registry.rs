@@ -1,0 +1,210 @@
+//! Fleets and vehicle ids, and the dense indexes that stand for them.
+//!
+//! An id keeps its index for the life of the process. The lock is held for a look-up at a time, at connect and at
+//! subscribe; nothing on the path of a position takes it. Ids lie end to end in one arena, so that a vehicle costs
+//! its id's bytes and about 20 more.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use hashbrown::HashTable;
+use longhaul_filter_engine::{FleetId, VehicleIndex};
+
+/// Why an id got no index.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RegistryError {
+    /// `limits.vehicles_max` is reached.
+    #[error("this node knows {0} vehicles, its limit (limits.vehicles_max); no further vehicle id is taken")]
+    TooManyVehicles(u32),
+    /// `limits.fleets_max` is reached.
+    #[error("this node knows {0} fleets, its limit (limits.fleets_max); no further fleet is taken")]
+    TooManyFleets(u32),
+}
+
+/// All fleets and vehicles of this node.
+#[derive(Debug)]
+pub struct Registry {
+    inner: Mutex<Inner>,
+    /// How many vehicles each fleet has: read per frame without the lock, to see whether names are missing.
+    sizes: Box<[AtomicU32]>,
+    hasher: RandomState,
+    vehicles_max: u32,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    fleets: Vec<Members>,
+    fleet_by_name: HashMap<Box<str>, FleetId>,
+    /// Vehicle n: its fleet, and where its id ends in `ids` (it begins where n-1 ends). Entry 0 is nobody.
+    vehicles: Vec<Entry>,
+    ids: Vec<u8>,
+    /// Vehicle indexes, hashed by (fleet, id).
+    by_id: HashTable<u32>,
+}
+
+#[derive(Debug, Default)]
+struct Members {
+    joined: Vec<VehicleIndex>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    fleet: FleetId,
+    id_end: u32,
+}
+
+impl Inner {
+    fn id(&self, index: u32) -> &str {
+        let index = index as usize;
+        let range = self.vehicles[index - 1].id_end as usize..self.vehicles[index].id_end as usize;
+        // Only whole `&str` are ever appended, so this cannot fail; an empty id is never interned.
+        std::str::from_utf8(&self.ids[range]).unwrap_or_default()
+    }
+}
+
+impl Registry {
+    /// Empty, with these bounds.
+    pub(super) fn new(fleets_max: u32, vehicles_max: u32) -> Registry {
+        let nobody = Entry { fleet: FleetId(u32::MAX), id_end: 0 };
+        Registry {
+            inner: Mutex::new(Inner { vehicles: vec![nobody], ..Inner::default() }),
+            sizes: (0..fleets_max).map(|_| AtomicU32::new(0)).collect(),
+            hasher: RandomState::new(),
+            vehicles_max,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // No code that can panic runs under the lock with an invariant broken.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The fleet of this name; a new one is made.
+    ///
+    /// # Errors
+    /// At the limit of fleets.
+    pub fn fleet(&self, name: &str) -> Result<FleetId, RegistryError> {
+        let mut inner = self.lock();
+        if let Some(fleet) = inner.fleet_by_name.get(name) {
+            return Ok(*fleet);
+        }
+        let next = inner.fleets.len();
+        if next >= self.sizes.len() {
+            return Err(RegistryError::TooManyFleets(self.sizes.len() as u32));
+        }
+        let fleet = FleetId(next as u32);
+        inner.fleets.push(Members::default());
+        inner.fleet_by_name.insert(name.into(), fleet);
+        Ok(fleet)
+    }
+
+    /// The vehicle of this id in this fleet; a new one is given the next index and joins its fleet.
+    ///
+    /// # Errors
+    /// At the limit of vehicles.
+    pub fn vehicle(&self, fleet: FleetId, id: &str) -> Result<VehicleIndex, RegistryError> {
+        let hash = self.hasher.hash_one((fleet.0, id));
+        let mut guard = self.lock();
+        let inner = &mut *guard;
+        let same = |&index: &u32| inner.vehicles[index as usize].fleet == fleet && inner.id(index) == id;
+        if let Some(&index) = inner.by_id.find(hash, same) {
+            return Ok(VehicleIndex(index));
+        }
+        let index = inner.vehicles.len() as u32;
+        let Ok(id_end) = u32::try_from(inner.ids.len() + id.len()) else {
+            return Err(RegistryError::TooManyVehicles(index - 1));
+        };
+        if index > self.vehicles_max || fleet.0 as usize >= inner.fleets.len() {
+            return Err(RegistryError::TooManyVehicles(self.vehicles_max));
+        }
+        inner.ids.extend_from_slice(id.as_bytes());
+        inner.vehicles.push(Entry { fleet, id_end });
+        let mut by_id = std::mem::take(&mut inner.by_id);
+        by_id.insert_unique(hash, index, |&other| {
+            self.hasher.hash_one((inner.vehicles[other as usize].fleet.0, inner.id(other)))
+        });
+        inner.by_id = by_id;
+        let joined = &mut inner.fleets[fleet.0 as usize].joined;
+        joined.push(VehicleIndex(index));
+        self.sizes[fleet.0 as usize].store(joined.len() as u32, Ordering::Release);
+        Ok(VehicleIndex(index))
+    }
+
+    /// The vehicle of this id in this fleet, if it is known.
+    #[must_use]
+    pub fn find(&self, fleet: FleetId, id: &str) -> Option<VehicleIndex> {
+        let hash = self.hasher.hash_one((fleet.0, id));
+        let inner = self.lock();
+        let same = |&index: &u32| inner.vehicles[index as usize].fleet == fleet && inner.id(index) == id;
+        inner.by_id.find(hash, same).map(|&index| VehicleIndex(index))
+    }
+
+    /// How many vehicles the fleet has, known to the registry; lock-free.
+    #[inline]
+    #[must_use]
+    pub fn fleet_size(&self, fleet: FleetId) -> u32 {
+        self.sizes.get(fleet.0 as usize).map_or(0, |size| size.load(Ordering::Acquire))
+    }
+
+    /// Calls `each` for up to `count` of the fleet's vehicles in the order in which they joined, from the `from`-th on.
+    pub fn joined(&self, fleet: FleetId, from: u32, count: u32, mut each: impl FnMut(VehicleIndex, &str)) {
+        let inner = self.lock();
+        let Some(members) = inner.fleets.get(fleet.0 as usize) else { return };
+        for &index in members.joined.iter().skip(from as usize).take(count as usize) {
+            each(index, inner.id(index.0));
+        }
+    }
+
+    /// Whether `vehicle`'s id is `id`.
+    #[must_use]
+    pub fn is_called(&self, vehicle: VehicleIndex, id: &str) -> bool {
+        let inner = self.lock();
+        vehicle.0 > 0 && (vehicle.0 as usize) < inner.vehicles.len() && inner.id(vehicle.0) == id
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_get_dense_indexes_per_fleet_and_keep_them() {
+        let registry = Registry::new(2, 3);
+        let (north, south) = (registry.fleet("north").unwrap(), registry.fleet("south").unwrap());
+        assert_eq!(registry.fleet("north"), Ok(north));
+        assert_eq!(registry.fleet("third"), Err(RegistryError::TooManyFleets(2)));
+        assert_eq!(registry.vehicle(north, "a"), Ok(VehicleIndex(1)));
+        assert_eq!(registry.vehicle(south, "a"), Ok(VehicleIndex(2)), "ids are a fleet's own");
+        assert_eq!(registry.vehicle(north, "bb"), Ok(VehicleIndex(3)));
+        assert_eq!(registry.vehicle(north, "a"), Ok(VehicleIndex(1)));
+        assert_eq!((registry.find(south, "a"), registry.find(south, "bb")), (Some(VehicleIndex(2)), None));
+        assert_eq!(registry.vehicle(north, "c"), Err(RegistryError::TooManyVehicles(3)));
+        assert_eq!((registry.fleet_size(north), registry.fleet_size(south)), (2, 1));
+        let mut names = Vec::new();
+        registry.joined(north, 0, 10, |index, id| names.push((index.0, id.to_owned())));
+        assert_eq!(names, [(1, "a".to_owned()), (3, "bb".to_owned())]);
+        names.clear();
+        registry.joined(north, 1, 10, |index, id| names.push((index.0, id.to_owned())));
+        assert_eq!(names, [(3, "bb".to_owned())]);
+        assert!(registry.is_called(VehicleIndex(3), "bb"));
+        assert!(!registry.is_called(VehicleIndex(3), "a"));
+        assert!(!registry.is_called(VehicleIndex(0), "") && !registry.is_called(VehicleIndex(9), "a"));
+    }
+
+    #[test]
+    fn many_ids_are_found_again_after_growth() {
+        let registry = Registry::new(1, 100_000);
+        let fleet = registry.fleet("f").unwrap();
+        let indexes: Vec<_> = (0..20_000).map(|n| registry.vehicle(fleet, &format!("v{n}")).unwrap()).collect();
+        for (n, index) in indexes.iter().enumerate() {
+            assert_eq!(registry.vehicle(fleet, &format!("v{n}")), Ok(*index));
+        }
+        assert_eq!(registry.fleet_size(fleet), 20_000);
+    }
+}

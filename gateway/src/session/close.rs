@@ -1,0 +1,27 @@
+//! The close codes that Longhaul sends. docs/protocol.md lists them for clients.
+//!
+//! One rule that clients can rely on: 4000–4499 reconnect with backoff, 4500–4999 do not come back with the same
+//! credentials. The codes below 4000 are RFC 6455 §7.4.1.
+
+/// A close code and the reason that goes with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Close {
+    /// RFC 6455 §7.4.
+    pub code: u16,
+    /// Plain words, at most 123 bytes.
+    pub reason: &'static str,
+}
+
+/// This node is shutting down.
+pub const GOING_AWAY: Close = Close { code: 1001, reason: "the gateway is shutting down; reconnect" };
+/// A text message on the binary subprotocol or the other way round.
+pub const WRONG_KIND: Close = Close {
+    code: 1003,
+    reason: "longhaul.v1 takes binary messages (FlatBuffers), longhaul.v1.json takes text messages (JSON)",
+};
+/// Nothing was heard from the peer for `connection.dead_after_ms`.
+pub const SILENT: Close = Close { code: 4000, reason: "nothing heard for too long; send something, or answer pings" };
+/// The peer reads slower than the gateway has to write.
+pub const SLOW_CONSUMER: Close = Close { code: 4008, reason: "slow consumer: too much waits to be read; reconnect" };
+/// The token's `exp` has passed.
+pub const TOKEN_EXPIRED: Close = Close { code: 4501, reason: "the token has expired; reconnect with a new one" };

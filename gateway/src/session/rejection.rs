@@ -1,0 +1,29 @@
+//! What the gateway answers to a message that it does not take: one `Error` message; the connection goes on.
+
+use std::borrow::Cow;
+
+use longhaul_codec::{Error, ErrorCode, Message};
+
+/// Why a message was not taken, in words for whoever wrote the client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// The error's kind.
+    pub code: ErrorCode,
+    /// What was wrong, where, and what to do.
+    pub message: Cow<'static, str>,
+    /// The request, message or command that it answers; 0: none.
+    pub id: u64,
+}
+
+impl Rejection {
+    /// A rejection of the message that the client numbered `id`.
+    pub fn new(code: ErrorCode, id: u64, message: impl Into<Cow<'static, str>>) -> Rejection {
+        Rejection { code, message: message.into(), id }
+    }
+
+    /// The message for the wire.
+    #[must_use]
+    pub fn into_message(self) -> Message {
+        Message::Error(Error { code: self.code, message: self.message.into_owned(), id: self.id })
+    }
+}

@@ -1,0 +1,66 @@
+//! One reading of the clocks per tick, passed down: nothing below the tick asks what time it is.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// A moment, as a tick sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Milliseconds since the shard started; never goes back.
+    pub mono_ms: u64,
+    /// Milliseconds since the Unix epoch.
+    pub unix_ms: u64,
+}
+
+impl Now {
+    /// For a connection's idle time: 10 ms units, wrapping after 497 days.
+    #[must_use]
+    pub fn stamp(self) -> Stamp {
+        Stamp((self.mono_ms / 10) as u32)
+    }
+}
+
+/// A moment in 4 bytes, precise to 10 ms; only differences mean anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp(u32);
+
+impl Stamp {
+    /// Milliseconds from `earlier` to `self`.
+    #[must_use]
+    pub fn ms_since(self, earlier: Stamp) -> u64 {
+        u64::from(self.0.wrapping_sub(earlier.0)) * 10
+    }
+}
+
+/// Where [`Now`] comes from.
+#[derive(Debug)]
+pub struct Clock {
+    start: Instant,
+}
+
+impl Clock {
+    /// Starts at zero.
+    #[must_use]
+    pub fn start() -> Clock {
+        Clock { start: Instant::now() }
+    }
+
+    /// Reads both clocks.
+    #[must_use]
+    pub fn now(&self) -> Now {
+        let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+        Now { mono_ms: self.start.elapsed().as_millis() as u64, unix_ms }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stamps_wrap_without_a_jump() {
+        let at = |mono_ms| Now { mono_ms, unix_ms: 0 }.stamp();
+        assert_eq!(at(25_000).ms_since(at(5_000)), 20_000);
+        let wrap = u64::from(u32::MAX) * 10;
+        assert_eq!(at(wrap + 90).ms_since(at(wrap - 10)), 100);
+    }
+}

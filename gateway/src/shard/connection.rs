@@ -1,0 +1,150 @@
+//! One connection: 72 bytes in the slab, and no buffer of any kind while it is idle.
+
+use std::{collections::VecDeque, os::fd::RawFd};
+
+use longhaul_filter_engine::{FleetId, VehicleIndex};
+use roaring::RoaringBitmap;
+
+use super::{clock::Stamp, frame::Frame};
+use crate::websocket::Assembler;
+
+/// What the ring does for this connection's receiving half.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Receive {
+    /// Nothing is armed: the peer has ended its half, or it failed.
+    Ended,
+    /// Multishot receive.
+    Armed,
+    /// A multishot receive is being cancelled, in favour of a poll.
+    Quieting,
+    /// Readability only: the connection is quiet.
+    Polled,
+    /// One receive after a poll; what it brings decides what is armed next.
+    Once,
+}
+
+/// How far a connection is from its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Talking.
+    Open,
+    /// Its last frame (a close frame or an HTTP answer) is queued; what arrives is dropped.
+    Closing,
+    /// The last frame is sent and our half is shut down; the peer's end is awaited.
+    Lingering,
+    /// Both halves are shut down; it goes as soon as the ring has nothing of it in hand.
+    Aborting,
+}
+
+/// Who is at the other end.
+#[derive(Debug)]
+pub enum Peer {
+    /// Has not completed its upgrade; holds the request's bytes if they came in pieces.
+    Handshake(Option<Box<Vec<u8>>>),
+    /// A vehicle.
+    Vehicle {
+        /// Its fleet.
+        fleet: FleetId,
+        /// Its own index.
+        vehicle: VehicleIndex,
+    },
+    /// A dashboard.
+    Dashboard(Box<Dashboard>),
+    /// A client of the echo endpoint; bytes that wait to be sent back.
+    Echo(usize),
+    /// Was refused.
+    Nobody,
+}
+
+/// What a dashboard is owed.
+#[derive(Debug)]
+pub struct Dashboard {
+    /// Its fleet.
+    pub fleet: FleetId,
+    /// Vehicles with a position that it has not been sent. Empty ones own no memory.
+    pub pending: RoaringBitmap,
+    /// Watches the whole fleet: how many of the fleet's vehicles, in order of joining, it has names for.
+    pub named: Option<u32>,
+    /// Milliseconds between frames at least.
+    pub min_interval_ms: u32,
+    /// When the next frame may go (the shard's clock, ms).
+    pub not_before_ms: u64,
+    /// Waits in the shard's list of held dashboards.
+    pub held: bool,
+}
+
+/// A connection's place in the slab.
+#[derive(Debug)]
+pub struct Connection {
+    /// The socket, in this shard's descriptor table.
+    pub fd: RawFd,
+    /// When a byte last arrived.
+    pub heard: Stamp,
+    /// When a message last arrived that was more than a ping or pong.
+    pub active: Stamp,
+    /// When the token ends, in seconds since the Unix epoch.
+    pub expires_s: u32,
+    /// See [`Receive`].
+    pub receive: Receive,
+    /// See [`Phase`].
+    pub phase: Phase,
+    /// A send is in flight.
+    pub sending: bool,
+    /// Is in the shard's list of connections to flush.
+    pub flushable: bool,
+    /// Speaks `longhaul.v1.json`.
+    pub json: bool,
+    /// Was pinged since it was last heard.
+    pub pinged: bool,
+    /// See [`Peer`].
+    pub peer: Peer,
+    /// Frames to messages.
+    pub assembler: Assembler,
+    /// Control frames and answers that wait for the socket.
+    pub queue: Option<Box<VecDeque<Frame>>>,
+}
+
+const _: () = assert!(size_of::<Connection>() <= 72, "memory per connection is part of the budget");
+
+impl Connection {
+    /// A socket that was just accepted.
+    pub fn accepted(fd: RawFd, now: Stamp) -> Connection {
+        Connection {
+            fd,
+            heard: now,
+            active: now,
+            expires_s: u32::MAX,
+            receive: Receive::Armed,
+            phase: Phase::Open,
+            sending: false,
+            flushable: false,
+            json: false,
+            pinged: false,
+            peer: Peer::Handshake(None),
+            assembler: Assembler::default(),
+            queue: None,
+        }
+    }
+
+    /// Appends a frame and says how many wait.
+    pub fn enqueue(&mut self, frame: Frame) -> usize {
+        let queue = self.queue.get_or_insert_default();
+        queue.push_back(frame);
+        queue.len()
+    }
+
+    /// The next frame that waits; an emptied queue gives its memory back.
+    pub fn dequeue(&mut self) -> Option<Frame> {
+        let queue = self.queue.as_mut()?;
+        let frame = queue.pop_front();
+        if queue.is_empty() {
+            self.queue = None;
+        }
+        frame
+    }
+
+    /// Whether the ring has an operation of this connection in hand.
+    pub fn in_ring(&self) -> bool {
+        self.sending || self.receive != Receive::Ended
+    }
+}

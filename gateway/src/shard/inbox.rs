@@ -1,0 +1,60 @@
+//! What other threads tell a shard: a bounded queue and a doorbell each.
+
+use std::{io, sync::Arc};
+
+use crossbeam::queue::ArrayQueue;
+use longhaul_filter_engine::{FleetId, VehicleIndex};
+
+use super::ring::sys::Doorbell;
+use crate::fleet::Version;
+
+/// A vehicle whose position changed, and which write of it the sender saw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Changed {
+    /// Whose position.
+    pub vehicle: VehicleIndex,
+    /// The table held at least this version when the sender's tick ended.
+    pub version: Version,
+}
+
+/// One message to a shard.
+#[derive(Debug)]
+pub enum Letter {
+    /// The part of another shard's dirty set that this shard has interest in, of one fleet.
+    Dirty(FleetId, Vec<Changed>),
+    /// Close every connection with 1001 and end.
+    Stop,
+}
+
+/// A shard's inbox. A full one refuses: the sender keeps the set and merges it with its next.
+#[derive(Debug)]
+pub struct Inbox {
+    letters: ArrayQueue<Letter>,
+    /// Wakes the shard.
+    pub doorbell: Doorbell,
+}
+
+impl Inbox {
+    /// Room for `letters_max`.
+    ///
+    /// # Errors
+    /// When descriptors run out.
+    pub fn new(letters_max: usize) -> io::Result<Arc<Inbox>> {
+        Ok(Arc::new(Inbox { letters: ArrayQueue::new(letters_max.max(1)), doorbell: Doorbell::new()? }))
+    }
+
+    /// Delivers a letter and rings; hands it back if the inbox is full.
+    ///
+    /// # Errors
+    /// The letter itself.
+    pub fn post(&self, letter: Letter) -> Result<(), Letter> {
+        let posted = self.letters.push(letter);
+        self.doorbell.ring();
+        posted
+    }
+
+    /// The oldest letter.
+    pub fn take(&self) -> Option<Letter> {
+        self.letters.pop()
+    }
+}

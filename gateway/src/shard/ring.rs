@@ -1,0 +1,332 @@
+//! The shard's own io_uring: every socket operation, and all of their `unsafe`.
+//!
+//! `SINGLE_ISSUER | DEFER_TASKRUN` (kernel 6.1): the kernel does a completion's work only when this thread enters the
+//! ring, so the shard decides when. What the kernel may touch after a call returns is owned here: receive buffers by
+//! [`buffers::BufferPool`], frames being sent by `in_flight`. Callers name connections by [`Key`] and descriptors by
+//! number; they never see a pointer.
+
+pub mod buffers;
+pub mod sys;
+
+use std::{collections::VecDeque, io, os::fd::RawFd};
+
+use io_uring::{IoUring, Probe, cqueue, opcode, squeue, types};
+
+use self::buffers::BufferPool;
+use super::frame::Frame;
+
+/// Submission entries; more than a tick needs is kept in `backlog`.
+const SUBMISSIONS: u32 = 4_096;
+/// Completion entries. The kernel keeps what does not fit (`IORING_FEAT_NODROP`), at a cost.
+const COMPLETIONS: u32 = 32_768;
+/// `IORING_ENTER_GETEVENTS`: run deferred task work and flush overflowed completions.
+const GET_EVENTS: u32 = 1;
+
+/// Why a shard has no ring.
+#[derive(Debug, thiserror::Error)]
+pub enum RingError {
+    /// The kernel forbids io_uring.
+    #[error(
+        "io_uring is blocked ({0}): a container's seccomp profile or the sysctl kernel.io_uring_disabled forbids it; \
+         allow io_uring_setup, io_uring_enter and io_uring_register, or set kernel.io_uring_disabled=0"
+    )]
+    Blocked(io::Error),
+    /// The kernel is too old.
+    #[error("this kernel's io_uring lacks {0}; Longhaul needs Linux 6.1 or newer")]
+    TooOld(&'static str),
+    /// Anything else.
+    #[error("io_uring: {doing}: {error}")]
+    Io {
+        /// What was being set up.
+        doing: &'static str,
+        /// What the kernel said.
+        error: io::Error,
+    },
+}
+
+/// What an operation was for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Op {
+    /// Multishot accept: `result` is a new descriptor.
+    Accept = 1,
+    /// Multishot receive: `result` bytes lie in a provided buffer.
+    Receive = 2,
+    /// One-shot readability of a quiet connection.
+    Poll = 3,
+    /// A send; its frame is done with.
+    Send = 4,
+    /// Cancel, shutdown, close: nobody waits for them.
+    Forget = 5,
+}
+
+/// A connection: its slot in the slab and the slot's generation, so that a late completion finds nobody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key {
+    /// Index in the slab.
+    pub slot: u32,
+    /// How often the slot was used before, modulo 2^24.
+    pub generation: u32,
+}
+
+impl Key {
+    /// For operations that belong to no connection.
+    pub const NOBODY: Key = Key { slot: u32::MAX, generation: 0 };
+
+    fn tag(self, op: Op) -> u64 {
+        (op as u64) << 56 | u64::from(self.generation & 0xFF_FFFF) << 32 | u64::from(self.slot)
+    }
+}
+
+/// One completion, copied out of the queue.
+#[derive(Debug, Clone, Copy)]
+pub struct Completion {
+    tag: u64,
+    /// Bytes, a descriptor, or a negative errno.
+    pub result: i32,
+    flags: u32,
+}
+
+impl Completion {
+    /// What it completes.
+    pub fn op(&self) -> Op {
+        match self.tag >> 56 {
+            1 => Op::Accept,
+            2 => Op::Receive,
+            3 => Op::Poll,
+            4 => Op::Send,
+            _ => Op::Forget,
+        }
+    }
+
+    /// Whose it is.
+    pub fn key(&self) -> Key {
+        Key { slot: self.tag as u32, generation: (self.tag >> 32) as u32 & 0xFF_FFFF }
+    }
+
+    /// Whether a multishot operation goes on.
+    pub fn more(&self) -> bool {
+        cqueue::more(self.flags)
+    }
+}
+
+/// Receive-buffer shape.
+#[derive(Debug, Clone, Copy)]
+pub struct RingConfig {
+    /// How many receive buffers; a power of two, at most 32,768.
+    pub buffers: u16,
+    /// Bytes in each.
+    pub buffer_bytes: usize,
+}
+
+/// The ring and everything that the kernel may read or write through it.
+pub struct Ring {
+    ring: IoUring,
+    buffers: BufferPool,
+    /// Entries that found the submission queue full, in order.
+    backlog: VecDeque<squeue::Entry>,
+    /// Frames being sent, by slot: the kernel reads them until the send completes.
+    in_flight: Vec<Option<Frame>>,
+}
+
+impl std::fmt::Debug for Ring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ring").field("backlog", &self.backlog.len()).finish_non_exhaustive()
+    }
+}
+
+impl Ring {
+    /// Sets up a ring that signals `doorbell` (an eventfd) on completions.
+    ///
+    /// # Errors
+    /// Says whether io_uring is blocked, too old, or out of some resource.
+    pub fn new(config: RingConfig, doorbell: RawFd) -> Result<Ring, RingError> {
+        let ring = IoUring::builder()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_cqsize(COMPLETIONS)
+            .build(SUBMISSIONS)
+            .map_err(|error| match error.raw_os_error() {
+                Some(libc::EPERM | libc::ENOSYS | libc::EACCES) => RingError::Blocked(error),
+                Some(libc::EINVAL) => RingError::TooOld("IORING_SETUP_DEFER_TASKRUN (6.1)"),
+                _ => RingError::Io { doing: "io_uring_setup", error },
+            })?;
+        probe(&ring)?;
+        let io = |doing| move |error| RingError::Io { doing, error };
+        ring.submitter().register_eventfd(doorbell).map_err(io("registering the doorbell eventfd"))?;
+        let buffers = BufferPool::register(&ring, config.buffers, config.buffer_bytes)
+            .map_err(io("registering receive buffers (receive.buffers must be a power of two)"))?;
+        Ok(Ring { ring, buffers, backlog: VecDeque::new(), in_flight: Vec::new() })
+    }
+
+    fn push(&mut self, entry: squeue::Entry) {
+        if self.backlog.is_empty() {
+            // SAFETY: entries come from this module only. Those with a pointer are sends, whose frame `in_flight`
+            // keeps until their completion is taken; receives write into registered buffers alone.
+            if unsafe { self.ring.submission().push(&entry) }.is_ok() {
+                return;
+            }
+        }
+        self.backlog.push_back(entry);
+    }
+
+    /// Accepts connections until told otherwise.
+    pub fn accept(&mut self, listener: RawFd) {
+        let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+        let entry = opcode::AcceptMulti::new(types::Fd(listener)).flags(flags).build();
+        self.push(entry.user_data(Key::NOBODY.tag(Op::Accept)));
+    }
+
+    /// Arms multishot receive. It ends with `ENOBUFS` when the buffers run dry and must be armed again.
+    pub fn receive(&mut self, fd: RawFd, key: Key) {
+        let entry = opcode::RecvMulti::new(types::Fd(fd), buffers::GROUP).build();
+        self.push(entry.user_data(key.tag(Op::Receive)));
+    }
+
+    /// Receives once: for a connection that a poll has found readable.
+    pub fn receive_once(&mut self, fd: RawFd, key: Key) {
+        let entry = opcode::Recv::new(types::Fd(fd), std::ptr::null_mut(), 0).buf_group(buffers::GROUP).build();
+        self.push(entry.flags(squeue::Flags::BUFFER_SELECT).user_data(key.tag(Op::Receive)));
+    }
+
+    /// Ends multishot receive; its last completion says `ECANCELED`.
+    pub fn cancel_receive(&mut self, key: Key) {
+        let entry = opcode::AsyncCancel::new(key.tag(Op::Receive)).build();
+        self.push(entry.user_data(key.tag(Op::Forget)));
+    }
+
+    /// Asks for one completion when bytes or an end come: a third of the kernel memory of an armed receive.
+    pub fn poll(&mut self, fd: RawFd, key: Key) {
+        let events = (libc::POLLIN | libc::POLLRDHUP) as u32;
+        self.push(opcode::PollAdd::new(types::Fd(fd), events).build().user_data(key.tag(Op::Poll)));
+    }
+
+    /// Sends the whole frame (`MSG_WAITALL`: one completion, after its last byte or an error).
+    ///
+    /// One send at a time per slot: returns false and does nothing while one is in flight.
+    pub fn send(&mut self, fd: RawFd, key: Key, frame: Frame) -> bool {
+        let slot = key.slot as usize;
+        if slot >= self.in_flight.len() {
+            self.in_flight.resize(slot + 1, None);
+        }
+        if self.in_flight[slot].is_some() {
+            return false;
+        }
+        let bytes = frame.bytes();
+        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let entry = opcode::Send::new(types::Fd(fd), bytes.as_ptr(), length)
+            .flags(libc::MSG_WAITALL | libc::MSG_NOSIGNAL)
+            .build()
+            .user_data(key.tag(Op::Send));
+        self.in_flight[slot] = Some(frame);
+        self.push(entry);
+        true
+    }
+
+    /// Ends one or both directions; armed operations then complete.
+    pub fn shutdown(&mut self, fd: RawFd, key: Key, how: i32) {
+        let entry = opcode::Shutdown::new(types::Fd(fd), how).build();
+        self.push(entry.user_data(key.tag(Op::Forget)));
+    }
+
+    /// Closes a descriptor that nothing is armed on any more.
+    pub fn close(&mut self, fd: RawFd) {
+        self.push(opcode::Close::new(types::Fd(fd)).build().user_data(Key::NOBODY.tag(Op::Forget)));
+    }
+
+    /// Whether entries wait to be submitted.
+    pub fn has_submissions(&mut self) -> bool {
+        !self.backlog.is_empty() || !self.ring.submission().is_empty()
+    }
+
+    /// Submits what is queued.
+    ///
+    /// # Errors
+    /// What `io_uring_enter` says, other than a passing shortage (then the entries stay queued).
+    pub fn submit(&mut self) -> io::Result<()> {
+        self.enter(0)
+    }
+
+    /// Submits what is queued, runs the ring's deferred work, and copies all completions to `out`.
+    ///
+    /// # Errors
+    /// As [`Ring::submit`].
+    pub fn collect(&mut self, out: &mut Vec<Completion>) -> io::Result<()> {
+        self.enter(GET_EVENTS)?;
+        let in_flight = &mut self.in_flight;
+        out.extend(self.ring.completion().map(|entry| {
+            let completion = Completion { tag: entry.user_data(), result: entry.result(), flags: entry.flags() };
+            if completion.op() == Op::Send
+                && let Some(frame) = in_flight.get_mut(completion.key().slot as usize)
+            {
+                *frame = None;
+            }
+            completion
+        }));
+        Ok(())
+    }
+
+    fn enter(&mut self, flags: u32) -> io::Result<()> {
+        let mut flags = flags;
+        loop {
+            let queued = self.ring.submission().len() as u32;
+            // SAFETY: no argument pointer is passed; entries are sound as said at `push`.
+            match unsafe { self.ring.submitter().enter::<libc::sigset_t>(queued, 0, flags, None) } {
+                Ok(_) => {}
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EINTR) => continue,
+                    Some(libc::EAGAIN | libc::EBUSY) => return Ok(()),
+                    _ => return Err(error),
+                },
+            }
+            if self.backlog.is_empty() {
+                return Ok(());
+            }
+            flags = 0;
+            let mut submission = self.ring.submission();
+            while let Some(entry) = self.backlog.front() {
+                // SAFETY: as at `push`.
+                if unsafe { submission.push(entry) }.is_err() {
+                    break;
+                }
+                self.backlog.pop_front();
+            }
+        }
+    }
+
+    /// Lets `handle` see (and change: unmasking is in place) the bytes of a receive, then gives the buffer back.
+    /// Without a buffer, which is so for an error or an end, `handle` is not called.
+    pub fn with_received<R>(&mut self, completion: &Completion, handle: impl FnOnce(&mut [u8]) -> R) -> Option<R> {
+        let id = cqueue::buffer_select(completion.flags)?;
+        let length = usize::try_from(completion.result).unwrap_or(0);
+        let handled = handle(self.buffers.bytes(id, length));
+        self.buffers.give_back(id);
+        Some(handled)
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        // The kernel winds a closed ring up in the background and may still read a frame: such frames are leaked.
+        // (The buffer pool is never unmapped, for the same reason.)
+        self.in_flight.drain(..).for_each(std::mem::forget);
+    }
+}
+
+fn probe(ring: &IoUring) -> Result<(), RingError> {
+    let mut probe = Probe::new();
+    ring.submitter().register_probe(&mut probe).map_err(|error| RingError::Io { doing: "probing operations", error })?;
+    let needed = [
+        (opcode::AcceptMulti::CODE, "accept"),
+        (opcode::RecvMulti::CODE, "recv"),
+        (opcode::Send::CODE, "send"),
+        (opcode::PollAdd::CODE, "poll"),
+        (opcode::AsyncCancel::CODE, "cancel"),
+        (opcode::Shutdown::CODE, "shutdown"),
+        (opcode::Close::CODE, "close"),
+    ];
+    match needed.iter().find(|(code, _)| !probe.is_supported(*code)) {
+        Some((_, name)) => Err(RingError::TooOld(name)),
+        None => Ok(()),
+    }
+}
