@@ -328,9 +328,9 @@ impl Gateway {
     }
 
     fn control_address(&mut self) -> String {
-        let line = self.line_with("control plane listening");
+        let line = self.line_with("longhaul is ready");
         let (_, after) = line
-            .split_once("\"address\":\"")
+            .split_once("\"control\":\"")
             .expect("it is JSON, as there is no terminal");
         after.split('"').next().expect("an address").to_owned()
     }
