@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, value_parser};
+use clap::{ArgGroup, Args, Parser, Subcommand, value_parser};
 
 use crate::config::{KeyAlgorithm, Overrides, SHARDS_HARD_MAX};
 use crate::session::token::Role;
@@ -140,6 +140,7 @@ pub struct ConfigArgs {
 
 /// Flags of `token`.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("signing").required(true).args(["dev_key", "key"]))]
 pub struct TokenArgs {
     /// Who the bearer is
     #[arg(long)]
@@ -158,7 +159,7 @@ pub struct TokenArgs {
     pub ttl: Duration,
 
     /// Sign with the development key in this file, see `run --dev-key`
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["key", "algorithm"], required_unless_present = "key")]
+    #[arg(long, value_name = "FILE", conflicts_with = "algorithm")]
     pub dev_key: Option<PathBuf>,
 
     /// Sign with the key in this file: an Ed25519 private key in PEM, or an HS256 secret

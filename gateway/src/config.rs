@@ -64,7 +64,7 @@ type Layer = <Config as confique::Config>::Layer;
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file could not be read.
-    #[error("cannot read the configuration file {path}: {source}", path = path.display())]
+    #[error("cannot read the configuration file {path}", path = path.display())]
     Read {
         /// The file.
         path: PathBuf,

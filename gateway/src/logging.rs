@@ -4,7 +4,7 @@
 use std::io::{self, IsTerminal};
 
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 use crate::config::{Log, LogFormat};
 
@@ -13,17 +13,17 @@ use crate::config::{Log, LogFormat};
 pub enum LoggingError {
     /// The filter has a syntax error.
     #[error(
-        "log.filter = \"{filter}\" is no filter: {source}; use a level such as info, or MODULE=LEVEL pairs"
+        "log.filter = \"{filter}\" is neither a level such as info nor a list of MODULE=LEVEL: {reason}"
     )]
     Filter {
         /// The setting.
         filter: String,
         /// What is wrong with it.
-        source: tracing_subscriber::filter::ParseError,
+        reason: String,
     },
     /// Something else in this process logs already.
-    #[error("cannot start logging: {0}")]
-    Taken(#[from] tracing_subscriber::util::TryInitError),
+    #[error("cannot start logging")]
+    Taken(#[from] TryInitError),
 }
 
 /// Starts logging for the whole process.
@@ -31,10 +31,7 @@ pub enum LoggingError {
 /// # Errors
 /// The filter has a syntax error, or logging was started before.
 pub fn start(settings: &Log) -> Result<(), LoggingError> {
-    let filter = EnvFilter::try_new(&settings.filter).map_err(|source| LoggingError::Filter {
-        filter: settings.filter.clone(),
-        source,
-    })?;
+    let filter = filter(settings)?;
     let terminal = io::stderr().is_terminal();
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -46,6 +43,17 @@ pub fn start(settings: &Log) -> Result<(), LoggingError> {
         builder.json().flatten_event(true).finish().try_init()?;
     }
     Ok(())
+}
+
+/// Reads the filter.
+///
+/// # Errors
+/// It has a syntax error.
+pub fn filter(settings: &Log) -> Result<EnvFilter, LoggingError> {
+    EnvFilter::try_new(&settings.filter).map_err(|error| LoggingError::Filter {
+        filter: settings.filter.clone(),
+        reason: error.to_string(),
+    })
 }
 
 fn in_text(format: LogFormat, terminal: bool) -> bool {

@@ -74,7 +74,10 @@ fn print_config(args: &ConfigArgs) -> Result<(), Failure> {
     match &args.check {
         None => print(&config::template()),
         Some(file) => {
-            Config::load(Some(file), Overrides::default(), false).map_err(Failure::config)?;
+            let config =
+                Config::load(Some(file), Overrides::default(), false).map_err(Failure::config)?;
+            logging::filter(&config.log).map_err(Failure::config)?;
+            startup::load_keys(&config.auth).map_err(Failure::config)?;
             print(&format!("{} is good\n", file.display()))
         }
     }
@@ -84,7 +87,7 @@ fn print_config(args: &ConfigArgs) -> Result<(), Failure> {
 fn print_token(args: TokenArgs) -> Result<(), Failure> {
     let key = match (&args.dev_key, &args.key, args.algorithm) {
         (Some(file), _, _) => SigningKey::load(KeyAlgorithm::Hs256, file)
-            .context("no development key; `longhaul run --dev --dev-key FILE` makes one")
+            .context("cannot sign with the development key (`longhaul run --dev --dev-key FILE` makes one)")
             .map_err(Failure::config)?,
         (None, Some(file), Some(algorithm)) => {
             SigningKey::load(algorithm, file).map_err(Failure::config)?

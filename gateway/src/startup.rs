@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::config::Config;
+use crate::config::{Auth, Config};
 use crate::session::dev_key::{DevKey, DevKeyError};
 use crate::session::keys::{Key, KeyError};
 use crate::session::token::Verifier;
@@ -34,7 +34,7 @@ pub enum StartupError {
     )]
     NoKey,
     /// A configured key cannot be used.
-    #[error("in auth.keys: {0}")]
+    #[error("in auth.keys")]
     Key(#[from] KeyError),
     /// The development key cannot be made.
     #[error(transparent)]
@@ -51,12 +51,7 @@ impl Startup {
         dev: bool,
         dev_key_file: Option<&Path>,
     ) -> Result<Self, StartupError> {
-        let mut keys = config
-            .auth
-            .keys
-            .iter()
-            .map(Key::load)
-            .collect::<Result<Vec<_>, _>>()?;
+        let mut keys = load_keys(&config.auth)?;
         let dev_key = match (dev, dev_key_file) {
             (false, _) => None,
             (true, None) => Some(DevKey::fresh()?),
@@ -87,7 +82,7 @@ impl Startup {
             "development mode: whoever can read the key file {key} can make tokens; not for production"
         );
         tracing::info!(
-            "development mode: listening on loopback only, {}",
+            "development mode: serving this machine only, at {}",
             self.config.server.listen
         );
         tracing::info!(
@@ -100,4 +95,15 @@ impl Startup {
             "make a dashboard's token with: longhaul token --dev-key {key} --role dashboard --fleet demo --subject me"
         );
     }
+}
+
+/// Reads the configured keys.
+///
+/// # Errors
+/// The first one that cannot be used.
+pub fn load_keys(auth: &Auth) -> Result<Vec<Key>, StartupError> {
+    auth.keys
+        .iter()
+        .map(|source| Key::load(source).map_err(StartupError::Key))
+        .collect()
 }

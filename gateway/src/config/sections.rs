@@ -8,10 +8,12 @@ use std::path::PathBuf;
 use confique::Config;
 use serde::Deserialize;
 
+use crate::limits::SHARDS_MAX;
+
 use super::rules::{power_of_two_within, short_text, within};
 
 /// Upper bound of `server.shards`.
-pub const SHARDS_HARD_MAX: u64 = 64;
+pub const SHARDS_HARD_MAX: u64 = SHARDS_MAX as u64;
 /// How many keys may be configured at once: every key of a token's algorithm may have to be tried.
 pub const KEYS_HARD_MAX: usize = 16;
 

@@ -36,8 +36,8 @@ pub struct ControlState {
 pub enum ControlError {
     /// The address cannot be listened on.
     #[error(
-        "cannot listen on {address} for the control plane: {source}; \
-         choose another address with control.listen (--control-listen, LONGHAUL_CONTROL_LISTEN)"
+        "cannot listen on {address} for the control plane; \
+         the address is set by control.listen (--control-listen, LONGHAUL_CONTROL_LISTEN)"
     )]
     Listen {
         /// The address.
@@ -46,8 +46,8 @@ pub enum ControlError {
         source: io::Error,
     },
     /// The thread or its runtime could not be made.
-    #[error("cannot start the control plane's thread: {0}")]
-    Start(io::Error),
+    #[error("cannot start the control plane's thread")]
+    Start(#[source] io::Error),
 }
 
 /// A running control plane. It stops when this is dropped.

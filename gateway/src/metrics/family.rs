@@ -6,7 +6,6 @@ use std::fmt;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 
-
 /// Turns a table of metrics into a struct of cells and the function that encodes the sum of many such structs.
 ///
 /// A family is `kind "name" "help" { fields }`. The kinds:
@@ -67,11 +66,14 @@ macro_rules! cell {
 
 pub(super) use {cell, shard_metrics};
 
+/// Encodes one series from its label and the values of each shard.
+type EncodeSeries =
+    fn(&mut MetricEncoder, Option<(&str, &str)>, &mut dyn Iterator<Item = u64>) -> fmt::Result;
+
 /// Encodes the series of one family from the values of each shard.
 pub(super) struct Family<'a> {
     encoder: MetricEncoder<'a>,
-    encode:
-        fn(&mut MetricEncoder, Option<(&str, &str)>, &mut dyn Iterator<Item = u64>) -> fmt::Result,
+    encode: EncodeSeries,
 }
 
 impl Family<'_> {

@@ -18,7 +18,7 @@ const RANDOM_BYTES: usize = 32;
 #[derive(Debug, thiserror::Error)]
 pub enum DevKeyError {
     /// The file could not be made.
-    #[error("cannot write the development key to {path}: {source}", path = path.display())]
+    #[error("cannot write the development key to {path}", path = path.display())]
     Write {
         /// The file, or the folder it was to be in.
         path: PathBuf,
@@ -26,7 +26,7 @@ pub enum DevKeyError {
         source: io::Error,
     },
     /// The system has no random bytes.
-    #[error("the system gives no random bytes: {0}")]
+    #[error("the system gives no random bytes")]
     Random(#[from] getrandom::Error),
     /// The file holds no usable key.
     #[error(transparent)]
@@ -136,6 +136,11 @@ mod tests {
         path.metadata().expect("a file").permissions().mode() & 0o777
     }
 
+    /// The whole chain of causes.
+    fn refusal(path: &Path) -> String {
+        format!("{:#}", anyhow::Error::from(DevKey::at(path).unwrap_err()))
+    }
+
     #[test]
     fn a_fresh_key_differs_each_time_and_is_removed() {
         let (first, second) = (
@@ -167,12 +172,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("dev.key");
         fs::write(&path, "short").expect("a file");
-        assert!(
-            DevKey::at(&path)
-                .unwrap_err()
-                .to_string()
-                .contains("at least 32 bytes")
-        );
+        assert!(refusal(&path).contains("at least 32 bytes"));
         assert_eq!(fs::read_to_string(&path).expect("its file"), "short");
         assert!(
             DevKey::at(&folder.path().join("no/such/dev.key"))

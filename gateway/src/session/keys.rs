@@ -24,7 +24,7 @@ const ED25519_PUBLIC_BYTES: usize = 32;
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// The file could not be read.
-    #[error("cannot read the key file {path}: {source}", path = path.display())]
+    #[error("cannot read the key file {path}", path = path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -32,12 +32,12 @@ pub enum KeyError {
         source: io::Error,
     },
     /// The file does not hold a usable key.
-    #[error("the key file {path} is of no use: {reason}", path = path.display())]
+    #[error("the key file {path} is of no use", path = path.display())]
     File {
         /// The file.
         path: PathBuf,
         /// What is wrong with its content.
-        reason: Unusable,
+        source: Unusable,
     },
 }
 
@@ -94,9 +94,9 @@ impl Key {
             }
             KeyAlgorithm::EdDsa => Self::ed25519(&content, source.kid.clone()),
         };
-        key.map_err(|reason| KeyError::File {
+        key.map_err(|unusable| KeyError::File {
             path: source.file.clone(),
-            reason,
+            source: unusable,
         })
     }
 
@@ -180,9 +180,9 @@ impl SigningKey {
             KeyAlgorithm::Hs256 => Self::hs256(&content),
             KeyAlgorithm::EdDsa => Self::ed25519(&content),
         };
-        key.map_err(|reason| KeyError::File {
+        key.map_err(|source| KeyError::File {
             path: path.to_owned(),
-            reason,
+            source,
         })
     }
 
@@ -268,7 +268,7 @@ fn read(path: &Path) -> Result<Vec<u8>, KeyError> {
     if content.len() as u64 > FILE_BYTES_MAX {
         return Err(KeyError::File {
             path: path.to_owned(),
-            reason: Unusable::TooLarge,
+            source: Unusable::TooLarge,
         });
     }
     Ok(content)
@@ -342,6 +342,11 @@ mod tests {
         );
     }
 
+    /// The whole chain of causes.
+    fn refusal(key: Result<Key, KeyError>) -> String {
+        format!("{:#}", anyhow::Error::from(key.unwrap_err()))
+    }
+
     #[test]
     fn a_file_that_is_missing_or_huge_is_named() {
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -351,19 +356,9 @@ mod tests {
             file: file.clone(),
             kid: None,
         };
-        assert!(
-            Key::load(&source)
-                .unwrap_err()
-                .to_string()
-                .contains("absent.key")
-        );
+        assert!(refusal(Key::load(&source)).contains("absent.key"));
         std::fs::write(&file, vec![b'a'; FILE_BYTES_MAX as usize + 1]).expect("a file");
-        assert!(
-            Key::load(&source)
-                .unwrap_err()
-                .to_string()
-                .contains("larger than 65536 bytes")
-        );
+        assert!(refusal(Key::load(&source)).contains("larger than 65536 bytes"));
         std::fs::write(&file, vec![b'a'; FILE_BYTES_MAX as usize]).expect("a file");
         assert!(Key::load(&source).is_ok());
     }

@@ -32,13 +32,13 @@ pub struct Grant {
 #[derive(Debug, thiserror::Error)]
 pub enum MintError {
     /// The gateway would refuse it.
-    #[error("a gateway would refuse this token: {0}")]
+    #[error("a gateway would refuse this token")]
     Refused(#[from] TokenError),
     /// The library could not sign.
-    #[error("cannot sign: {0}")]
+    #[error("cannot sign")]
     Sign(#[from] jsonwebtoken::errors::Error),
     /// The system has no random bytes for the token's id.
-    #[error("the system gives no random bytes: {0}")]
+    #[error("the system gives no random bytes")]
     Random(#[from] getrandom::Error),
 }
 
