@@ -55,6 +55,7 @@ impl PartialMessage {
         }
     }
 
+    #[cfg(test)]
     pub(super) fn heap_bytes(&self) -> usize {
         match &self.payload {
             Payload::Binary(bytes) => bytes.capacity(),

@@ -49,6 +49,7 @@ impl Unfinished {
         }
     }
 
+    #[cfg(test)]
     pub(super) fn heap_bytes(&self) -> usize {
         let message = self.message.as_ref().map_or(0, PartialMessage::heap_bytes);
         self.control.capacity() + message
