@@ -46,6 +46,13 @@ fn hold_bare(job: &Job, task: &HoldTask, orders: &Receiver<Order>) -> anyhow::Re
             .connect(&job.target.into())
             .context("connecting to the bare listener")?;
         sockets.push(socket);
+        if sockets.len().is_multiple_of(1_000) {
+            let of = task.connections as usize;
+            tell(&Notice::Connecting {
+                ready: sockets.len(),
+                of,
+            })?;
+        }
     }
     let seconds = (now_ns() - began) as f64 / 1e9;
     tell(&Notice::Ready(Ready {

@@ -235,6 +235,8 @@ pub struct Done {
     pub errors: u64,
     /// When the last update was sent (monotonic clock).
     pub sent_ns: u64,
+    /// When the last update was received (monotonic clock).
+    pub received_ns: u64,
     /// When everything had been received, or nothing came any more (monotonic clock).
     pub settled_ns: u64,
     /// User and system time of this process while it sent.

@@ -246,7 +246,7 @@ impl<'a, P: Plan> Engine<'a, P> {
         let mut cpu_sending = None;
         let mut number = 0;
         let (mut sent_ns, mut received_ns) = (epoch.start_ns, epoch.start_ns);
-        let mut next_progress = epoch.start_ns;
+        let mut next_progress = epoch.start_ns + self.task.progress.as_nanos() as u64;
         let mut stopped = false;
         loop {
             let turn = now_ns();
@@ -293,6 +293,7 @@ impl<'a, P: Plan> Engine<'a, P> {
             reasons: std::mem::take(&mut self.clients.reasons),
             errors: self.clients.errors,
             sent_ns,
+            received_ns,
             settled_ns,
             cpu_us: cpu_sending.unwrap_or_else(|| own_cpu_us() - cpu_before),
         })

@@ -67,7 +67,7 @@ pub struct Report {
     latency_us: Percentiles,
     /// One in how many deliveries is in the percentiles; `max` is of all.
     latency_sampled_one_in: u32,
-    /// From the start of sending to the last delivery.
+    /// From the start of sending to the last update sent or received.
     seconds: f64,
     shards: Option<usize>,
     /// From due to sent, without sends that the gateway held up.
@@ -114,7 +114,7 @@ impl Report {
         let max = |value: fn(&Done) -> u64| done.iter().map(value).max().unwrap_or(0);
         let seconds_until =
             |end_ns: u64| (end_ns.saturating_sub(context.start_ns) as f64 / 1e9).max(1e-3);
-        let seconds = seconds_until(max(|part| part.settled_ns));
+        let seconds = seconds_until(max(|part| part.sent_ns.max(part.received_ns)));
         let generator_cpu_percent =
             max(|part| part.cpu_us) as f64 / seconds_until(max(|part| part.sent_ns)) / 1e4;
         let send_late_us = Percentiles::of(&late, late.max() * 1_000);

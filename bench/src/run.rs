@@ -215,18 +215,21 @@ impl Desk<'_> {
         let mut quit = false;
         while done.iter().any(Option::is_none) {
             match self.notice(crew)? {
-                Some((process, Notice::Progress(progress))) => latest[process] = progress,
+                Some((process, Notice::Progress(progress))) => {
+                    latest[process] = progress;
+                    // All processes tell at the same instants: one of them is enough as a clock.
+                    if process == 0 {
+                        let span = shown.elapsed();
+                        shown = Instant::now();
+                        self.show(&latest, span)?;
+                    }
+                }
                 Some((process, Notice::Done(found))) => done[process] = Some(*found),
                 _ => {}
             }
             if sampled.elapsed() >= CPU_SAMPLE_EVERY {
                 sampled = Instant::now();
                 self.sample_cpu();
-            }
-            if shown.elapsed() >= self.view.interval() && !latest[0].elapsed.is_zero() {
-                let span = shown.elapsed();
-                shown = Instant::now();
-                self.show(&latest, span)?;
             }
             if !quit && self.quits()? {
                 quit = true;

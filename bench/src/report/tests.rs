@@ -18,7 +18,7 @@ fn setting() -> Setting {
 fn done(counts: Counts) -> [Done; 2] {
     let times = Done {
         sent_ns: 1_000_000_000,
-        settled_ns: 2_000_000_000,
+        received_ns: 2_000_000_000,
         ..Done::default()
     };
     let first = Done {
