@@ -12,6 +12,16 @@ use crate::config::rules::within;
 
 /// Shards of one process: an interest mask has 64 bits.
 pub const SHARDS_MAX: usize = 64;
+/// Ids in one `Names` message.
+pub const NAMES_PER_MESSAGE_MAX: u32 = 4_096;
+/// What the echo endpoint may owe one client, in bytes, beyond one message of the largest size.
+pub const ECHO_BACKLOG_BYTES_MAX: usize = 16 << 20;
+/// Milliseconds that a peer may take to end its half of the connection after the gateway's last frame.
+pub const LINGER_MS: u64 = 2_000;
+/// `Retry-After` where the registry is full: only a restart empties it.
+pub const RETRY_FULL_REGISTRY_S: u32 = 60;
+/// `Retry-After` where the node shuts down.
+pub const RETRY_STOPPING_S: u32 = 5;
 /// Hard maximum of `limits.connections_per_shard_max`.
 pub const CONNECTIONS_PER_SHARD_HARD_MAX: u64 = 16_000_000;
 /// Hard maximum of `limits.message_bytes_max`.
@@ -143,9 +153,14 @@ pub struct Limits {
     pub inbox_batches_max: usize,
 
     /// Control frames and answers that wait for one connection's socket.
-    /// Allowed: 4 to 1024.
-    #[config(default = 64, validate = within::<4, 1_024>)]
+    /// Allowed: 4 to 65536.
+    #[config(default = 1_024, validate = within::<4, 65_536>)]
     pub control_queue_max: usize,
+
+    /// Bytes of them. Room for the names of everything that one dashboard may list.
+    /// Allowed: 65536 to 1073741824.
+    #[config(default = 16_777_216, validate = within::<65_536, 1_073_741_824>)]
+    pub control_queue_bytes_max: usize,
 
     /// Largest min_interval_ms that a subscription may ask for.
     /// Allowed: 0 to 3600000.

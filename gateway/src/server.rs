@@ -59,7 +59,8 @@ enum Notice {
 /// When something is missing at the start, or a shard fails: the process must not stay half alive.
 pub fn run(startup: Startup) -> anyhow::Result<()> {
     let config = &startup.config;
-    let descriptors = limits::raise_descriptor_limit().context("cannot raise the descriptor limit")?;
+    let descriptors =
+        limits::raise_descriptor_limit().context("cannot raise the descriptor limit")?;
     let count = shard_count(config);
     let address = Port::reserve(config.server.listen)?;
     let metrics = Metrics::new(count);
@@ -74,8 +75,11 @@ pub fn run(startup: Startup) -> anyhow::Result<()> {
     };
     let shard_config = shard_config(config, address.actual, descriptors, startup.echo());
     let health = Health::new(count, SHARD_STALE_AFTER, Instant::now());
-    let state =
-        ControlState { node: config.node_name(), health: Arc::clone(&health), registry: metrics.registry() };
+    let state = ControlState {
+        node: config.node_name(),
+        health: Arc::clone(&health),
+        registry: metrics.registry(),
+    };
     let control = control::spawn(config.control.listen, Arc::new(state))?;
     let mut shards = Shards::start(config, &shard_config, &shared, &metrics, &health)?;
     drop(address);
@@ -99,14 +103,20 @@ pub fn run(startup: Startup) -> anyhow::Result<()> {
             }
         }
     }
-    let stopped = if outcome.is_ok() { shards.join() } else { Ok(()) };
+    let stopped = if outcome.is_ok() {
+        shards.join()
+    } else {
+        Ok(())
+    };
     control.stop();
     outcome.and(stopped)
 }
 
 fn shard_count(config: &Config) -> usize {
     match usize::from(config.server.shards) {
-        0 => available_parallelism().map_or(1, usize::from).min(limits::SHARDS_MAX),
+        0 => available_parallelism()
+            .map_or(1, usize::from)
+            .min(limits::SHARDS_MAX),
         shards => shards,
     }
 }
@@ -123,6 +133,7 @@ fn shard_config(config: &Config, listen: SocketAddr, descriptors: u64, echo: boo
         connection: config.connection.clone(),
         connections_max: config.limits.connections_per_shard(descriptors),
         limits: config.limits.clone(),
+        leeway_s: config.auth.leeway_s,
         node: config.node_name().into(),
         echo,
     }
@@ -137,14 +148,25 @@ struct Port {
 impl Port {
     fn reserve(listen: SocketAddr) -> anyhow::Result<Port> {
         let why = || format!("cannot bind server.listen = \"{listen}\"");
-        let socket =
-            Socket::new(Domain::for_address(listen), Type::STREAM, Some(Protocol::TCP)).with_context(why)?;
+        let socket = Socket::new(
+            Domain::for_address(listen),
+            Type::STREAM,
+            Some(Protocol::TCP),
+        )
+        .with_context(why)?;
         socket.set_reuse_address(true).with_context(why)?;
         socket.set_reuse_port(true).with_context(why)?;
         // Bound, but it never listens: the kernel gives it no connection.
         socket.bind(&listen.into()).with_context(why)?;
-        let actual = socket.local_addr().with_context(why)?.as_socket().unwrap_or(listen);
-        Ok(Port { actual, _held: socket })
+        let actual = socket
+            .local_addr()
+            .with_context(why)?
+            .as_socket()
+            .unwrap_or(listen);
+        Ok(Port {
+            actual,
+            _held: socket,
+        })
     }
 }
 
@@ -168,9 +190,14 @@ impl Shards {
         let cores = available_parallelism().map_or(1, usize::from);
         let mut gates = Vec::new();
         for number in 0..shared.inboxes.len() {
-            let Some(shard_metrics) = metrics.shard(number) else { bail!("no counters for shard {number}") };
-            let placement =
-                if config.server.pin_cores { Placement::Fixed(number % cores) } else { Placement::Unbound };
+            let Some(shard_metrics) = metrics.shard(number) else {
+                bail!("no counters for shard {number}")
+            };
+            let placement = if config.server.pin_cores {
+                Placement::Fixed(number % cores)
+            } else {
+                Placement::Unbound
+            };
             let (gate, go) = channel();
             gates.push(gate);
             let birth = Birth {
@@ -178,7 +205,11 @@ impl Shards {
                 config: shard_config.clone(),
                 shared: shared.clone(),
                 metrics: Arc::clone(metrics),
-                report: Report { number, metrics: shard_metrics, health: Arc::clone(health) },
+                report: Report {
+                    number,
+                    metrics: shard_metrics,
+                    health: Arc::clone(health),
+                },
                 up: up_at.clone(),
                 go,
                 notify: notify.clone(),
@@ -188,7 +219,9 @@ impl Shards {
                 .io_memory(EXECUTOR_IO_MEMORY)
                 .ring_depth(EXECUTOR_RING_DEPTH)
                 .spawn(move || birth.live())
-                .map_err(|error| anyhow::anyhow!("cannot start the executor of shard {number}: {error}"))?;
+                .map_err(|error| {
+                    anyhow::anyhow!("cannot start the executor of shard {number}: {error}")
+                })?;
         }
         drop(up_at);
         let running = gates.len();
@@ -240,7 +273,11 @@ impl Shards {
                     self.running -= 1;
                     outcome = Err(failure(number, failed));
                 }
-                Err(_) => bail!("{} shards did not stop in {} s", self.running, STOP_WITHIN.as_secs()),
+                Err(_) => bail!(
+                    "{} shards did not stop in {} s",
+                    self.running,
+                    STOP_WITHIN.as_secs()
+                ),
             }
         }
         outcome
@@ -257,24 +294,31 @@ fn failure(number: usize, outcome: Result<(), ShardError>) -> anyhow::Error {
 /// A thread that turns SIGTERM and SIGINT into notices.
 fn spawn_signal_watch(notify: Sender<Notice>) -> anyhow::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let (mut terminate, mut interrupt) = {
         let _entered = runtime.enter();
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+        (
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::interrupt())?,
+        )
     };
-    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        runtime.block_on(async move {
-            loop {
-                let name = tokio::select! {
-                    _ = terminate.recv() => "SIGTERM",
-                    _ = interrupt.recv() => "SIGINT",
-                };
-                if notify.send(Notice::Signal(name)).is_err() {
-                    return;
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            runtime.block_on(async move {
+                loop {
+                    let name = tokio::select! {
+                        _ = terminate.recv() => "SIGTERM",
+                        _ = interrupt.recv() => "SIGINT",
+                    };
+                    if notify.send(Notice::Signal(name)).is_err() {
+                        return;
+                    }
                 }
-            }
-        });
-    })?;
+            });
+        })?;
     Ok(())
 }
 
@@ -292,7 +336,16 @@ struct Birth {
 
 impl Birth {
     async fn live(self) {
-        let Birth { number, config, shared, metrics, report, up, go, notify } = self;
+        let Birth {
+            number,
+            config,
+            shared,
+            metrics,
+            report,
+            up,
+            go,
+            notify,
+        } = self;
         // The executor exists. All of them must, before any descriptor table is unshared.
         let _ = up.send(Ok(()));
         if go.recv().is_err() {
@@ -302,7 +355,15 @@ impl Birth {
         let shard = sys::unshare_descriptors()
             .map_err(ShardError::Unshare)
             .inspect(|()| metrics.process().own_descriptor_table())
-            .and_then(|()| Shard::new(number, config, shared, Arc::clone(&report.metrics), &inbox.doorbell));
+            .and_then(|()| {
+                Shard::new(
+                    number,
+                    config,
+                    shared,
+                    Arc::clone(&report.metrics),
+                    &inbox.doorbell,
+                )
+            });
         match shard {
             Err(error) => drop(up.send(Err((number, error)))),
             Ok(shard) => {

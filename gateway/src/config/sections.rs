@@ -75,7 +75,7 @@ pub struct Connection {
     #[config(default = 10_000, validate = within::<100, 600_000>)]
     pub handshake_timeout_ms: u64,
 
-    /// Every connection is looked at once in this many milliseconds, and pinged if it was silent.
+    /// A connection silent for this many milliseconds is sent a ping.
     /// Allowed: 1000 to 3600000.
     #[config(default = 30_000, validate = within::<1_000, 3_600_000>)]
     pub heartbeat_ms: u64,
@@ -91,7 +91,7 @@ pub struct Connection {
     #[config(default = 60_000, validate = within::<1_000, 86_400_000>)]
     pub quiet_after_ms: u64,
 
-    /// A connection whose send makes no progress for this many milliseconds is closed with code 4008.
+    /// A connection that does not take a frame for this many milliseconds is dropped as a slow consumer.
     /// Allowed: 100 to 600000.
     #[config(default = 10_000, validate = within::<100, 600_000>)]
     pub send_timeout_ms: u64,

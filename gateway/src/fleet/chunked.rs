@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-/// Entries per chunk. A chunk of 32-byte slots is 256 KiB: small enough not to matter, large enough to be rare.
+/// Entries per chunk. A chunk of 24-byte slots is 192 KiB: small enough not to matter, large enough to be rare.
 const CHUNK: usize = 8_192;
 
 /// An array of `T` whose chunks are made on first use and stay where they are.
@@ -15,7 +15,9 @@ impl<T: Default> Chunked<T> {
     /// Room for indexes `0..=index_max`; takes 16 bytes per 8,192 of them until they are used.
     pub fn new(index_max: u32) -> Chunked<T> {
         let chunks = (index_max as usize) / CHUNK + 1;
-        Chunked { chunks: (0..chunks).map(|_| OnceLock::new()).collect() }
+        Chunked {
+            chunks: (0..chunks).map(|_| OnceLock::new()).collect(),
+        }
     }
 
     /// The entry if its chunk was ever used.
@@ -30,6 +32,9 @@ impl<T: Default> Chunked<T> {
     pub fn get_or_make(&self, index: u32) -> Option<&T> {
         let index = index as usize;
         let make = || (0..CHUNK).map(|_| T::default()).collect();
-        self.chunks.get(index / CHUNK)?.get_or_init(make).get(index % CHUNK)
+        self.chunks
+            .get(index / CHUNK)?
+            .get_or_init(make)
+            .get(index % CHUNK)
     }
 }

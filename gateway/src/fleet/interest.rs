@@ -23,7 +23,10 @@ pub struct Interest {
 impl Interest {
     /// Nobody watches anything.
     pub(super) fn new(fleets_max: u32, vehicles_max: u32) -> Interest {
-        Interest { fleets: (0..fleets_max).map(|_| AtomicU64::new(0)).collect(), vehicles: Chunked::new(vehicles_max) }
+        Interest {
+            fleets: (0..fleets_max).map(|_| AtomicU64::new(0)).collect(),
+            vehicles: Chunked::new(vehicles_max),
+        }
     }
 
     /// Sets or clears `shard`'s bit for one vehicle.
@@ -44,14 +47,18 @@ impl Interest {
     #[inline]
     #[must_use]
     pub fn vehicle(&self, vehicle: VehicleIndex) -> u64 {
-        self.vehicles.get(vehicle.0).map_or(0, |mask| mask.load(Ordering::Relaxed))
+        self.vehicles
+            .get(vehicle.0)
+            .map_or(0, |mask| mask.load(Ordering::Relaxed))
     }
 
     /// Shards that watch this whole fleet.
     #[inline]
     #[must_use]
     pub fn fleet(&self, fleet: FleetId) -> u64 {
-        self.fleets.get(fleet.0 as usize).map_or(0, |mask| mask.load(Ordering::Relaxed))
+        self.fleets
+            .get(fleet.0 as usize)
+            .map_or(0, |mask| mask.load(Ordering::Relaxed))
     }
 
     /// The fence of the module's description: between position writes and mask reads, and between mask writes and
@@ -88,6 +95,10 @@ mod tests {
         assert_eq!((interest.fleet(fleet), interest.fleet(FleetId(0))), (2, 0));
         interest.set_vehicle(0, one, false);
         assert_eq!(interest.vehicle(one), 1 << 63);
-        assert_eq!(interest.vehicle(VehicleIndex(u32::MAX)), 0, "out of range is nobody's");
+        assert_eq!(
+            interest.vehicle(VehicleIndex(u32::MAX)),
+            0,
+            "out of range is nobody's"
+        );
     }
 }

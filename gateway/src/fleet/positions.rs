@@ -36,7 +36,10 @@ struct Slot {
     lat_lon: AtomicU64,
 }
 
-const _: () = assert!(size_of::<Slot>() == 24, "memory per vehicle is part of the budget");
+const _: () = assert!(
+    size_of::<Slot>() == 24,
+    "memory per vehicle is part of the budget"
+);
 
 /// Last positions by vehicle index.
 #[derive(Debug)]
@@ -58,13 +61,17 @@ pub enum Written {
 impl PositionTable {
     /// Room for indexes up to `vehicles_max`.
     pub(super) fn new(vehicles_max: u32) -> PositionTable {
-        PositionTable { slots: Chunked::new(vehicles_max) }
+        PositionTable {
+            slots: Chunked::new(vehicles_max),
+        }
     }
 
     /// Stores `fix` as `vehicle`'s last position unless the table holds one that is as new: time never goes back.
     #[inline]
     pub fn write(&self, vehicle: VehicleIndex, fix: &Fix) -> Written {
-        let Some(slot) = self.slots.get_or_make(vehicle.0) else { return Written::OutOfRange };
+        let Some(slot) = self.slots.get_or_make(vehicle.0) else {
+            return Written::OutOfRange;
+        };
         let mut sequence = slot.sequence.load(Ordering::Relaxed);
         loop {
             if sequence & 1 == 1 {
@@ -73,7 +80,12 @@ impl PositionTable {
                 continue;
             }
             let odd = sequence.wrapping_add(1);
-            match slot.sequence.compare_exchange_weak(sequence, odd, Ordering::Acquire, Ordering::Relaxed) {
+            match slot.sequence.compare_exchange_weak(
+                sequence,
+                odd,
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            ) {
                 Ok(_) => break,
                 Err(current) => sequence = current,
             }
@@ -86,8 +98,12 @@ impl PositionTable {
         // Readers that see any of the stores below must also see the odd sequence above.
         fence(Ordering::Release);
         slot.time_ms.store(fix.time_ms, Ordering::Relaxed);
-        slot.lat_lon.store(pack(fix.lat_e7, fix.lon_e7), Ordering::Relaxed);
-        slot.speed_heading.store(u32::from(fix.speed_cm_s) << 16 | u32::from(fix.heading_cdeg), Ordering::Relaxed);
+        slot.lat_lon
+            .store(pack(fix.lat_e7, fix.lon_e7), Ordering::Relaxed);
+        slot.speed_heading.store(
+            u32::from(fix.speed_cm_s) << 16 | u32::from(fix.heading_cdeg),
+            Ordering::Relaxed,
+        );
         let next = match sequence.wrapping_add(2) {
             0 => 2, // 0 means "never written"
             next => next,
@@ -132,7 +148,11 @@ impl PositionTable {
     #[inline]
     #[must_use]
     pub fn version(&self, vehicle: VehicleIndex) -> Version {
-        Version(self.slots.get(vehicle.0).map_or(0, |slot| slot.sequence.load(Ordering::Acquire) / 2))
+        Version(
+            self.slots
+                .get(vehicle.0)
+                .map_or(0, |slot| slot.sequence.load(Ordering::Acquire) / 2),
+        )
     }
 }
 
@@ -151,7 +171,14 @@ mod tests {
     use super::*;
 
     fn fix(time_ms: u64, n: i32) -> Fix {
-        Fix { time_ms, vehicle: 7, lat_e7: n, lon_e7: -n, speed_cm_s: n as u16, heading_cdeg: n as u16 }
+        Fix {
+            time_ms,
+            vehicle: 7,
+            lat_e7: n,
+            lon_e7: -n,
+            speed_cm_s: n as u16,
+            heading_cdeg: n as u16,
+        }
     }
 
     #[test]
@@ -162,11 +189,18 @@ mod tests {
         assert_eq!(table.version(seven), Version(0));
         assert_eq!(table.write(seven, &fix(10, 1)), Written::Newest);
         assert_eq!(table.read(seven), Some((fix(10, 1), Version(1))));
-        assert_eq!(table.write(seven, &fix(10, 2)), Written::Stale, "the same instant is not newer");
+        assert_eq!(
+            table.write(seven, &fix(10, 2)),
+            Written::Stale,
+            "the same instant is not newer"
+        );
         assert_eq!(table.write(seven, &fix(9, 2)), Written::Stale);
         assert_eq!(table.write(seven, &fix(11, -3)), Written::Newest);
         assert_eq!(table.read(seven), Some((fix(11, -3), Version(2))));
-        assert_eq!(table.write(VehicleIndex(u32::MAX), &fix(1, 1)), Written::OutOfRange);
+        assert_eq!(
+            table.write(VehicleIndex(u32::MAX), &fix(1, 1)),
+            Written::OutOfRange
+        );
         assert_eq!(table.read(VehicleIndex(8)), None);
     }
 
@@ -197,13 +231,19 @@ mod tests {
         while !writers.iter().all(std::thread::JoinHandle::is_finished) {
             if let Some((read, version)) = table.read(seven) {
                 assert_eq!(read, fix(read.time_ms, read.time_ms as i32), "torn");
-                assert!(read.time_ms >= last_time && !last_version.is_after(version), "went back");
+                assert!(
+                    read.time_ms >= last_time && !last_version.is_after(version),
+                    "went back"
+                );
                 (last_time, last_version) = (read.time_ms, version);
             }
         }
         for writer in writers {
             writer.join().expect("writer");
         }
-        assert_eq!(table.read(seven).expect("written").0.time_ms, 49_999 * 2 + 1);
+        assert_eq!(
+            table.read(seven).expect("written").0.time_ms,
+            49_999 * 2 + 1
+        );
     }
 }

@@ -1,7 +1,8 @@
 //! Fleets and vehicle ids, and the dense indexes that stand for them.
 //!
-//! An id keeps its index for the life of the process. The lock is held for a look-up at a time, at connect and at
-//! subscribe; nothing on the path of a position takes it. Ids lie end to end in one arena, so that a vehicle costs
+//! An id keeps its index for the life of the process. The lock is held for a look-up at a time: at connect, at
+//! subscribe, when names are sent, and for a position that repeats its vehicle's id. A position without one, the usual
+//! kind, takes no lock. Ids lie end to end in one arena, so that a vehicle costs
 //! its id's bytes and about 20 more.
 
 use std::{
@@ -16,11 +17,16 @@ use std::{
 use hashbrown::HashTable;
 use longhaul_filter_engine::{FleetId, VehicleIndex};
 
+/// Vehicles that [`Registry::joined`] visits under one lock.
+const JOINED_PER_LOCK: u32 = 1_024;
+
 /// Why an id got no index.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RegistryError {
     /// `limits.vehicles_max` is reached.
-    #[error("this node knows {0} vehicles, its limit (limits.vehicles_max); no further vehicle id is taken")]
+    #[error(
+        "this node knows {0} vehicles, its limit (limits.vehicles_max); no further vehicle id is taken"
+    )]
     TooManyVehicles(u32),
     /// `limits.fleets_max` is reached.
     #[error("this node knows {0} fleets, its limit (limits.fleets_max); no further fleet is taken")]
@@ -71,9 +77,15 @@ impl Inner {
 impl Registry {
     /// Empty, with these bounds.
     pub(super) fn new(fleets_max: u32, vehicles_max: u32) -> Registry {
-        let nobody = Entry { fleet: FleetId(u32::MAX), id_end: 0 };
+        let nobody = Entry {
+            fleet: FleetId(u32::MAX),
+            id_end: 0,
+        };
         Registry {
-            inner: Mutex::new(Inner { vehicles: vec![nobody], ..Inner::default() }),
+            inner: Mutex::new(Inner {
+                vehicles: vec![nobody],
+                ..Inner::default()
+            }),
             sizes: (0..fleets_max).map(|_| AtomicU32::new(0)).collect(),
             hasher: RandomState::new(),
             vehicles_max,
@@ -112,7 +124,8 @@ impl Registry {
         let hash = self.hasher.hash_one((fleet.0, id));
         let mut guard = self.lock();
         let inner = &mut *guard;
-        let same = |&index: &u32| inner.vehicles[index as usize].fleet == fleet && inner.id(index) == id;
+        let same =
+            |&index: &u32| inner.vehicles[index as usize].fleet == fleet && inner.id(index) == id;
         if let Some(&index) = inner.by_id.find(hash, same) {
             return Ok(VehicleIndex(index));
         }
@@ -127,7 +140,8 @@ impl Registry {
         inner.vehicles.push(Entry { fleet, id_end });
         let mut by_id = std::mem::take(&mut inner.by_id);
         by_id.insert_unique(hash, index, |&other| {
-            self.hasher.hash_one((inner.vehicles[other as usize].fleet.0, inner.id(other)))
+            self.hasher
+                .hash_one((inner.vehicles[other as usize].fleet.0, inner.id(other)))
         });
         inner.by_id = by_id;
         let joined = &mut inner.fleets[fleet.0 as usize].joined;
@@ -141,23 +155,48 @@ impl Registry {
     pub fn find(&self, fleet: FleetId, id: &str) -> Option<VehicleIndex> {
         let hash = self.hasher.hash_one((fleet.0, id));
         let inner = self.lock();
-        let same = |&index: &u32| inner.vehicles[index as usize].fleet == fleet && inner.id(index) == id;
-        inner.by_id.find(hash, same).map(|&index| VehicleIndex(index))
+        let same =
+            |&index: &u32| inner.vehicles[index as usize].fleet == fleet && inner.id(index) == id;
+        inner
+            .by_id
+            .find(hash, same)
+            .map(|&index| VehicleIndex(index))
     }
 
     /// How many vehicles the fleet has, known to the registry; lock-free.
     #[inline]
     #[must_use]
     pub fn fleet_size(&self, fleet: FleetId) -> u32 {
-        self.sizes.get(fleet.0 as usize).map_or(0, |size| size.load(Ordering::Acquire))
+        self.sizes
+            .get(fleet.0 as usize)
+            .map_or(0, |size| size.load(Ordering::Acquire))
     }
 
     /// Calls `each` for up to `count` of the fleet's vehicles in the order in which they joined, from the `from`-th on.
-    pub fn joined(&self, fleet: FleetId, from: u32, count: u32, mut each: impl FnMut(VehicleIndex, &str)) {
-        let inner = self.lock();
-        let Some(members) = inner.fleets.get(fleet.0 as usize) else { return };
-        for &index in members.joined.iter().skip(from as usize).take(count as usize) {
-            each(index, inner.id(index.0));
+    /// The lock is let go now and then, so that no other shard waits for a whole fleet.
+    pub fn joined(
+        &self,
+        fleet: FleetId,
+        from: u32,
+        count: u32,
+        mut each: impl FnMut(VehicleIndex, &str),
+    ) {
+        let end = from.saturating_add(count).min(self.fleet_size(fleet));
+        let mut next = from;
+        while next < end {
+            let inner = self.lock();
+            let Some(members) = inner.fleets.get(fleet.0 as usize) else {
+                return;
+            };
+            let until = end.min(next + JOINED_PER_LOCK);
+            for &index in members
+                .joined
+                .get(next as usize..until as usize)
+                .unwrap_or_default()
+            {
+                each(index, inner.id(index.0));
+            }
+            next = until;
         }
     }
 
@@ -176,32 +215,59 @@ mod tests {
     #[test]
     fn ids_get_dense_indexes_per_fleet_and_keep_them() {
         let registry = Registry::new(2, 3);
-        let (north, south) = (registry.fleet("north").unwrap(), registry.fleet("south").unwrap());
+        let (north, south) = (
+            registry.fleet("north").unwrap(),
+            registry.fleet("south").unwrap(),
+        );
         assert_eq!(registry.fleet("north"), Ok(north));
-        assert_eq!(registry.fleet("third"), Err(RegistryError::TooManyFleets(2)));
+        assert_eq!(
+            registry.fleet("third"),
+            Err(RegistryError::TooManyFleets(2))
+        );
         assert_eq!(registry.vehicle(north, "a"), Ok(VehicleIndex(1)));
-        assert_eq!(registry.vehicle(south, "a"), Ok(VehicleIndex(2)), "ids are a fleet's own");
+        assert_eq!(
+            registry.vehicle(south, "a"),
+            Ok(VehicleIndex(2)),
+            "ids are a fleet's own"
+        );
         assert_eq!(registry.vehicle(north, "bb"), Ok(VehicleIndex(3)));
         assert_eq!(registry.vehicle(north, "a"), Ok(VehicleIndex(1)));
-        assert_eq!((registry.find(south, "a"), registry.find(south, "bb")), (Some(VehicleIndex(2)), None));
-        assert_eq!(registry.vehicle(north, "c"), Err(RegistryError::TooManyVehicles(3)));
-        assert_eq!((registry.fleet_size(north), registry.fleet_size(south)), (2, 1));
+        assert_eq!(
+            (registry.find(south, "a"), registry.find(south, "bb")),
+            (Some(VehicleIndex(2)), None)
+        );
+        assert_eq!(
+            registry.vehicle(north, "c"),
+            Err(RegistryError::TooManyVehicles(3))
+        );
+        assert_eq!(
+            (registry.fleet_size(north), registry.fleet_size(south)),
+            (2, 1)
+        );
         let mut names = Vec::new();
-        registry.joined(north, 0, 10, |index, id| names.push((index.0, id.to_owned())));
+        registry.joined(north, 0, 10, |index, id| {
+            names.push((index.0, id.to_owned()))
+        });
         assert_eq!(names, [(1, "a".to_owned()), (3, "bb".to_owned())]);
         names.clear();
-        registry.joined(north, 1, 10, |index, id| names.push((index.0, id.to_owned())));
+        registry.joined(north, 1, 10, |index, id| {
+            names.push((index.0, id.to_owned()))
+        });
         assert_eq!(names, [(3, "bb".to_owned())]);
         assert!(registry.is_called(VehicleIndex(3), "bb"));
         assert!(!registry.is_called(VehicleIndex(3), "a"));
-        assert!(!registry.is_called(VehicleIndex(0), "") && !registry.is_called(VehicleIndex(9), "a"));
+        assert!(
+            !registry.is_called(VehicleIndex(0), "") && !registry.is_called(VehicleIndex(9), "a")
+        );
     }
 
     #[test]
     fn many_ids_are_found_again_after_growth() {
         let registry = Registry::new(1, 100_000);
         let fleet = registry.fleet("f").unwrap();
-        let indexes: Vec<_> = (0..20_000).map(|n| registry.vehicle(fleet, &format!("v{n}")).unwrap()).collect();
+        let indexes: Vec<_> = (0..20_000)
+            .map(|n| registry.vehicle(fleet, &format!("v{n}")).unwrap())
+            .collect();
         for (n, index) in indexes.iter().enumerate() {
             assert_eq!(registry.vehicle(fleet, &format!("v{n}")), Ok(*index));
         }

@@ -46,26 +46,37 @@ impl Admission<'_> {
             ENDPOINT => {}
             ECHO_ENDPOINT if self.echo => {
                 let response = upgrade::accept(request, None)?;
-                return Ok(Admitted { identity: None, json: false, response });
+                return Ok(Admitted {
+                    identity: None,
+                    json: false,
+                    response,
+                });
             }
             path => {
-                let says = format!("There is nothing at {path:?}; vehicles and dashboards connect to {ENDPOINT}.");
+                let says = format!(
+                    "There is nothing at {path:?}; vehicles and dashboards connect to {ENDPOINT}."
+                );
                 return Err(Refusal::new(StatusCode::NOT_FOUND, says));
             }
         }
-        let presented =
-            credentials::present(request).map_err(|error| Refusal::unauthorized(error.to_string()))?;
+        let presented = credentials::present(request)
+            .map_err(|error| Refusal::unauthorized(error.to_string()))?;
         let identity = self
             .verifier
             .verify(&presented.token, self.unix_s)
             .map_err(|error| Refusal::unauthorized(error.to_string()))?;
-        let Some(subprotocol) = upgrade::negotiate(request, &[SUBPROTOCOL, SUBPROTOCOL_JSON]) else {
+        let Some(subprotocol) = upgrade::negotiate(request, &[SUBPROTOCOL, SUBPROTOCOL_JSON])
+        else {
             let says = format!(
                 "Offer a subprotocol: Sec-WebSocket-Protocol: {SUBPROTOCOL} (FlatBuffers) or {SUBPROTOCOL_JSON} (JSON)."
             );
             return Err(Refusal::new(StatusCode::BAD_REQUEST, says));
         };
         let response = upgrade::accept(request, Some(subprotocol))?;
-        Ok(Admitted { identity: Some(identity), json: subprotocol == SUBPROTOCOL_JSON, response })
+        Ok(Admitted {
+            identity: Some(identity),
+            json: subprotocol == SUBPROTOCOL_JSON,
+            response,
+        })
     }
 }

@@ -13,15 +13,27 @@ pub struct Close {
 }
 
 /// This node is shutting down.
-pub const GOING_AWAY: Close = Close { code: 1001, reason: "the gateway is shutting down; reconnect" };
+pub const GOING_AWAY: Close = Close {
+    code: 1001,
+    reason: "the gateway is shutting down; reconnect",
+};
 /// A text message on the binary subprotocol or the other way round.
 pub const WRONG_KIND: Close = Close {
     code: 1003,
     reason: "longhaul.v1 takes binary messages (FlatBuffers), longhaul.v1.json takes text messages (JSON)",
 };
 /// Nothing was heard from the peer for `connection.dead_after_ms`.
-pub const SILENT: Close = Close { code: 4000, reason: "nothing heard for too long; send something, or answer pings" };
+pub const SILENT: Close = Close {
+    code: 4000,
+    reason: "nothing heard for too long; send something, or answer pings",
+};
 /// The peer reads slower than the gateway has to write.
-pub const SLOW_CONSUMER: Close = Close { code: 4008, reason: "slow consumer: too much waits to be read; reconnect" };
+pub const SLOW_CONSUMER: Close = Close {
+    code: 4008,
+    reason: "slow consumer: too much waits to be read; reconnect",
+};
 /// The token's `exp` has passed.
-pub const TOKEN_EXPIRED: Close = Close { code: 4501, reason: "the token has expired; reconnect with a new one" };
+pub const TOKEN_EXPIRED: Close = Close {
+    code: 4501,
+    reason: "the token has expired; reconnect with a new one",
+};

@@ -10,8 +10,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 use http::Request;
+use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 
 /// What the subprotocol entry that carries a token begins with.
 pub const SUBPROTOCOL_PREFIX: &str = "longhaul.token.";

@@ -65,7 +65,10 @@ pub struct SubscriptionRules {
 ///
 /// # Errors
 /// A message that dashboards do not send, that this gateway does not serve, or that is out of bounds.
-pub fn understand(message: MessageRef<'_>, rules: SubscriptionRules) -> Result<DashboardRequest<'_>, Rejection> {
+pub fn understand(
+    message: MessageRef<'_>,
+    rules: SubscriptionRules,
+) -> Result<DashboardRequest<'_>, Rejection> {
     match message {
         MessageRef::Subscribe(subscribe) => {
             let request = subscribe.request();
@@ -73,7 +76,9 @@ pub fn understand(message: MessageRef<'_>, rules: SubscriptionRules) -> Result<D
             let interval = subscribe.min_interval_ms();
             if interval > rules.min_interval_ms_max {
                 let limit = rules.min_interval_ms_max;
-                let says = format!("min_interval_ms is {interval}, the limit is {limit}");
+                let says = format!(
+                    "min_interval_ms is {interval}, the limit is {limit} (limits.min_interval_ms_max)"
+                );
                 return Err(Rejection::new(ErrorCode::LimitReached, request, says));
             }
             Ok(DashboardRequest::Subscribe {
@@ -86,6 +91,21 @@ pub fn understand(message: MessageRef<'_>, rules: SubscriptionRules) -> Result<D
         }
         MessageRef::Unsubscribe(unsubscribe) => {
             let request = unsubscribe.request();
+            let set = [
+                (
+                    unsubscribe
+                        .groups()
+                        .is_some_and(|groups| !groups.is_empty()),
+                    "groups",
+                ),
+                (
+                    unsubscribe
+                        .topics()
+                        .is_some_and(|topics| !topics.is_empty()),
+                    "topics",
+                ),
+            ];
+            served(request, &named(set))?;
             Ok(DashboardRequest::Unsubscribe {
                 request,
                 everything: unsubscribe.everything(),
@@ -98,9 +118,11 @@ pub fn understand(message: MessageRef<'_>, rules: SubscriptionRules) -> Result<D
             command.command_id(),
             "this gateway delivers no commands: it was not passed on",
         )),
-        MessageRef::EventAck(_) => {
-            Err(Rejection::new(ErrorCode::NotSupported, 0, "this gateway has no event log: there is nothing to acknowledge"))
-        }
+        MessageRef::EventAck(_) => Err(Rejection::new(
+            ErrorCode::NotSupported,
+            0,
+            "this gateway has no event log: there is nothing to acknowledge",
+        )),
         _ => Err(Rejection::new(
             ErrorCode::NotAllowed,
             0,
@@ -112,14 +134,34 @@ pub fn understand(message: MessageRef<'_>, rules: SubscriptionRules) -> Result<D
 /// The fields of a Subscribe that are set and that this gateway does not serve: refused by name, never ignored.
 fn unserved_of(subscribe: &wire::Subscribe<'_>) -> Vec<&'static str> {
     let set = [
-        (subscribe.groups().is_some_and(|groups| !groups.is_empty()), "groups"),
+        (
+            subscribe.groups().is_some_and(|groups| !groups.is_empty()),
+            "groups",
+        ),
         (subscribe.viewport().is_some(), "viewport"),
-        (subscribe.topics().is_some_and(|topics| !topics.is_empty()), "topics"),
-        (subscribe.delivery() == wire::Delivery::Every, "delivery Every"),
+        (
+            subscribe.topics().is_some_and(|topics| !topics.is_empty()),
+            "topics",
+        ),
+        (
+            subscribe.delivery() == wire::Delivery::Every,
+            "delivery Every",
+        ),
         (subscribe.resume().is_some(), "resume"),
-        (subscribe.consumer().is_some_and(|consumer| !consumer.is_empty()), "consumer"),
+        (
+            subscribe
+                .consumer()
+                .is_some_and(|consumer| !consumer.is_empty()),
+            "consumer",
+        ),
     ];
-    set.into_iter().filter_map(|(set, name)| set.then_some(name)).collect()
+    named(set)
+}
+
+fn named<const N: usize>(set: [(bool, &'static str); N]) -> Vec<&'static str> {
+    set.into_iter()
+        .filter_map(|(set, name)| set.then_some(name))
+        .collect()
 }
 
 fn served(request: u64, unserved: &[&'static str]) -> Result<(), Rejection> {
@@ -127,7 +169,7 @@ fn served(request: u64, unserved: &[&'static str]) -> Result<(), Rejection> {
         return Ok(());
     }
     let says = format!(
-        "this gateway does not serve {} in Subscribe; use vehicles or whole_fleet, with delivery Latest",
+        "this gateway does not serve {}; use vehicles or whole_fleet, with delivery Latest",
         unserved.join(", ")
     );
     Err(Rejection::new(ErrorCode::NotSupported, request, says))
@@ -149,7 +191,11 @@ fn checked<'a>(
     }
     for (at, id) in ids.iter().enumerate() {
         if let Err(wrong) = check_id(id, rules.id_bytes_max) {
-            return Err(Rejection::new(ErrorCode::Malformed, request, format!("vehicles[{at}] {wrong}")));
+            return Err(Rejection::new(
+                ErrorCode::Malformed,
+                request,
+                format!("vehicles[{at}] {wrong}"),
+            ));
         }
     }
     Ok(ids)
@@ -160,7 +206,10 @@ fn check_id(id: &str, bytes_max: usize) -> Result<(), String> {
         return Err("is empty".to_owned());
     }
     if id.len() > bytes_max {
-        return Err(format!("has {} bytes, the limit is {bytes_max} (limits.vehicle_id_bytes_max)", id.len()));
+        return Err(format!(
+            "has {} bytes, the limit is {bytes_max} (limits.vehicle_id_bytes_max)",
+            id.len()
+        ));
     }
     if id.chars().any(char::is_control) {
         return Err("has a control character".to_owned());
@@ -170,18 +219,27 @@ fn check_id(id: &str, bytes_max: usize) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use longhaul_codec::{Delivery, Encoder, Message, ResumePoint, Subscribe, SubscribeMode, Unsubscribe, decode};
+    use longhaul_codec::{
+        Delivery, Encoder, Message, ResumePoint, Subscribe, SubscribeMode, Unsubscribe, decode,
+    };
 
     use super::*;
 
-    const RULES: SubscriptionRules =
-        SubscriptionRules { vehicles_max: 3, id_bytes_max: 4, min_interval_ms_max: 1_000 };
+    const RULES: SubscriptionRules = SubscriptionRules {
+        vehicles_max: 3,
+        id_bytes_max: 4,
+        min_interval_ms_max: 1_000,
+    };
 
     /// What `understand` says of a message, with `see` looking at the request while the bytes live.
     fn ask<T>(message: Message, see: impl Fn(DashboardRequest<'_>) -> T) -> Result<T, Rejection> {
         let mut encoder = Encoder::new();
         let encoded = encoder.message(&message);
-        understand(decode(encoded.payload()).expect("it was just encoded"), RULES).map(see)
+        understand(
+            decode(encoded.payload()).expect("it was just encoded"),
+            RULES,
+        )
+        .map(see)
     }
 
     fn subscribe(of: Subscribe) -> Result<(), Rejection> {
@@ -203,18 +261,36 @@ mod tests {
             ..Subscribe::default()
         };
         let seen = ask(Message::Subscribe(wish), |request| match request {
-            DashboardRequest::Subscribe { request, replace, whole_fleet, vehicles, min_interval_ms } => {
-                (request, replace, whole_fleet, vehicles.iter().map(str::to_owned).collect(), min_interval_ms)
-            }
+            DashboardRequest::Subscribe {
+                request,
+                replace,
+                whole_fleet,
+                vehicles,
+                min_interval_ms,
+            } => (
+                request,
+                replace,
+                whole_fleet,
+                vehicles.iter().map(str::to_owned).collect(),
+                min_interval_ms,
+            ),
             other => panic!("{other:?}"),
         });
         assert_eq!(seen, Ok((5, true, true, ids(&["a", "b"]), 1_000)));
 
-        let less = Unsubscribe { request: 6, everything: true, vehicles: ids(&["c"]), ..Unsubscribe::default() };
+        let less = Unsubscribe {
+            request: 6,
+            everything: true,
+            vehicles: ids(&["c"]),
+            ..Unsubscribe::default()
+        };
         let seen = ask(Message::Unsubscribe(less), |request| match request {
-            DashboardRequest::Unsubscribe { request, everything, whole_fleet, vehicles } => {
-                (request, everything, whole_fleet, vehicles.len())
-            }
+            DashboardRequest::Unsubscribe {
+                request,
+                everything,
+                whole_fleet,
+                vehicles,
+            } => (request, everything, whole_fleet, vehicles.len()),
             other => panic!("{other:?}"),
         });
         assert_eq!(seen, Ok((6, true, false, 1)));
@@ -224,32 +300,113 @@ mod tests {
     fn what_is_not_served_or_out_of_bounds_is_refused_by_name() {
         use ErrorCode::{LimitReached, Malformed, NotSupported};
         let cases = [
-            (Subscribe { groups: ids(&["g"]), ..Subscribe::default() }, NotSupported, "groups"),
-            (Subscribe { topics: ids(&["t"]), ..Subscribe::default() }, NotSupported, "topics"),
-            (Subscribe { delivery: Delivery::Every, ..Subscribe::default() }, NotSupported, "delivery Every"),
             (
-                Subscribe { resume: Some(ResumePoint { epoch: 1, sequence: 1 }), ..Subscribe::default() },
+                Subscribe {
+                    groups: ids(&["g"]),
+                    ..Subscribe::default()
+                },
+                NotSupported,
+                "groups",
+            ),
+            (
+                Subscribe {
+                    topics: ids(&["t"]),
+                    ..Subscribe::default()
+                },
+                NotSupported,
+                "topics",
+            ),
+            (
+                Subscribe {
+                    delivery: Delivery::Every,
+                    ..Subscribe::default()
+                },
+                NotSupported,
+                "delivery Every",
+            ),
+            (
+                Subscribe {
+                    resume: Some(ResumePoint {
+                        epoch: 1,
+                        sequence: 1,
+                    }),
+                    ..Subscribe::default()
+                },
                 NotSupported,
                 "resume",
             ),
-            (Subscribe { consumer: Some("me".to_owned()), ..Subscribe::default() }, NotSupported, "consumer"),
-            (Subscribe { min_interval_ms: 1_001, ..Subscribe::default() }, LimitReached, "1001"),
-            (Subscribe { vehicles: ids(&["a", "b", "c", "d"]), ..Subscribe::default() }, LimitReached, "4 vehicles"),
-            (Subscribe { vehicles: ids(&["a", ""]), ..Subscribe::default() }, Malformed, "vehicles[1] is empty"),
-            (Subscribe { vehicles: ids(&["abcde"]), ..Subscribe::default() }, Malformed, "5 bytes"),
-            (Subscribe { vehicles: ids(&["a\n"]), ..Subscribe::default() }, Malformed, "control character"),
+            (
+                Subscribe {
+                    consumer: Some("me".to_owned()),
+                    ..Subscribe::default()
+                },
+                NotSupported,
+                "consumer",
+            ),
+            (
+                Subscribe {
+                    min_interval_ms: 1_001,
+                    ..Subscribe::default()
+                },
+                LimitReached,
+                "1001",
+            ),
+            (
+                Subscribe {
+                    vehicles: ids(&["a", "b", "c", "d"]),
+                    ..Subscribe::default()
+                },
+                LimitReached,
+                "4 vehicles",
+            ),
+            (
+                Subscribe {
+                    vehicles: ids(&["a", ""]),
+                    ..Subscribe::default()
+                },
+                Malformed,
+                "vehicles[1] is empty",
+            ),
+            (
+                Subscribe {
+                    vehicles: ids(&["abcde"]),
+                    ..Subscribe::default()
+                },
+                Malformed,
+                "5 bytes",
+            ),
+            (
+                Subscribe {
+                    vehicles: ids(&["a\n"]),
+                    ..Subscribe::default()
+                },
+                Malformed,
+                "control character",
+            ),
         ];
         for (wish, code, says) in cases {
             let rejection = subscribe(wish).expect_err(says);
             assert_eq!((rejection.code, rejection.id), (code, 9), "{says}");
-            assert!(rejection.message.contains(says), "{} lacks {says}", rejection.message);
+            assert!(
+                rejection.message.contains(says),
+                "{} lacks {says}",
+                rejection.message
+            );
         }
-        assert_eq!(subscribe(Subscribe::default()), Ok(()), "an empty wish is one");
+        assert_eq!(
+            subscribe(Subscribe::default()),
+            Ok(()),
+            "an empty wish is one"
+        );
     }
 
     #[test]
     fn a_vehicles_message_is_not_a_dashboards() {
-        let rejection = ask(Message::Position(longhaul_codec::Position::default()), |_| ()).expect_err("refused");
+        let rejection = ask(
+            Message::Position(longhaul_codec::Position::default()),
+            |_| (),
+        )
+        .expect_err("refused");
         assert_eq!(rejection.code, ErrorCode::NotAllowed);
     }
 }

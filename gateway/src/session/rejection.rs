@@ -18,12 +18,20 @@ pub struct Rejection {
 impl Rejection {
     /// A rejection of the message that the client numbered `id`.
     pub fn new(code: ErrorCode, id: u64, message: impl Into<Cow<'static, str>>) -> Rejection {
-        Rejection { code, message: message.into(), id }
+        Rejection {
+            code,
+            message: message.into(),
+            id,
+        }
     }
 
     /// The message for the wire.
     #[must_use]
     pub fn into_message(self) -> Message {
-        Message::Error(Error { code: self.code, message: self.message.into_owned(), id: self.id })
+        Message::Error(Error {
+            code: self.code,
+            message: self.message.into_owned(),
+            id: self.id,
+        })
     }
 }

@@ -54,15 +54,25 @@ pub struct FixRules {
 /// # Errors
 /// A foreign index, a coordinate out of range, a clock too far ahead.
 #[inline]
-pub fn check_fix(mut fix: Fix, me: VehicleIndex, unix_ms: u64, rules: FixRules) -> Result<Fix, Rejection> {
+pub fn check_fix(
+    mut fix: Fix,
+    me: VehicleIndex,
+    unix_ms: u64,
+    rules: FixRules,
+) -> Result<Fix, Rejection> {
     if fix.vehicle != 0 && fix.vehicle != me.0 {
         return Err(Rejection::new(
             ErrorCode::WrongIdentity,
             0,
-            format!("the fix names vehicle {}, but this connection is vehicle {}: send that or 0", fix.vehicle, me.0),
+            format!(
+                "the fix names vehicle {}, but this connection is vehicle {}: send that or 0",
+                fix.vehicle, me.0
+            ),
         ));
     }
-    fix.check().map_err(|error: FixError| Rejection::new(ErrorCode::InvalidPosition, 0, error.to_string()))?;
+    fix.check().map_err(|error: FixError| {
+        Rejection::new(ErrorCode::InvalidPosition, 0, error.to_string())
+    })?;
     if fix.time_ms == 0 {
         fix.time_ms = unix_ms;
     } else if fix.time_ms > unix_ms.saturating_add(rules.clock_ahead_ms_max) {
@@ -84,28 +94,90 @@ pub fn check_fix(mut fix: Fix, me: VehicleIndex, unix_ms: u64, rules: FixRules) 
 mod tests {
     use super::*;
 
-    const RULES: FixRules = FixRules { clock_ahead_ms_max: 1_000 };
+    const RULES: FixRules = FixRules {
+        clock_ahead_ms_max: 1_000,
+    };
     const ME: VehicleIndex = VehicleIndex(7);
 
     fn fix() -> Fix {
-        Fix { time_ms: 5_000, vehicle: 0, lat_e7: 1, lon_e7: 2, speed_cm_s: 3, heading_cdeg: 4 }
+        Fix {
+            time_ms: 5_000,
+            vehicle: 0,
+            lat_e7: 1,
+            lon_e7: 2,
+            speed_cm_s: 3,
+            heading_cdeg: 4,
+        }
     }
 
     #[test]
     fn a_fix_becomes_the_senders() {
         let checked = check_fix(fix(), ME, 5_000, RULES).unwrap();
-        assert_eq!(checked, Fix { vehicle: 7, ..fix() });
-        assert_eq!(check_fix(Fix { vehicle: 7, ..fix() }, ME, 5_000, RULES).unwrap(), checked);
-        assert_eq!(check_fix(Fix { time_ms: 0, ..fix() }, ME, 9, RULES).unwrap().time_ms, 9, "no clock: stamped");
+        assert_eq!(
+            checked,
+            Fix {
+                vehicle: 7,
+                ..fix()
+            }
+        );
+        assert_eq!(
+            check_fix(
+                Fix {
+                    vehicle: 7,
+                    ..fix()
+                },
+                ME,
+                5_000,
+                RULES
+            )
+            .unwrap(),
+            checked
+        );
+        assert_eq!(
+            check_fix(
+                Fix {
+                    time_ms: 0,
+                    ..fix()
+                },
+                ME,
+                9,
+                RULES
+            )
+            .unwrap()
+            .time_ms,
+            9,
+            "no clock: stamped"
+        );
         assert!(check_fix(fix(), ME, 4_000, RULES).is_ok(), "at the limit");
     }
 
     #[test]
     fn what_is_wrong_is_said() {
         let cases = [
-            (Fix { vehicle: 8, ..fix() }, ErrorCode::WrongIdentity, "vehicle 8"),
-            (Fix { lat_e7: 900_000_001, ..fix() }, ErrorCode::InvalidPosition, "900000001"),
-            (Fix { time_ms: 6_001, ..fix() }, ErrorCode::ClockAhead, "1001 ms ahead"),
+            (
+                Fix {
+                    vehicle: 8,
+                    ..fix()
+                },
+                ErrorCode::WrongIdentity,
+                "vehicle 8",
+            ),
+            (
+                Fix {
+                    lat_e7: 900_000_001,
+                    ..fix()
+                },
+                ErrorCode::InvalidPosition,
+                "900000001",
+            ),
+            (
+                Fix {
+                    time_ms: 6_001,
+                    ..fix()
+                },
+                ErrorCode::ClockAhead,
+                "1001 ms ahead",
+            ),
         ];
         for (fix, code, says) in cases {
             let rejection = check_fix(fix, ME, 5_000, RULES).unwrap_err();

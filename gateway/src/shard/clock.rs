@@ -41,14 +41,21 @@ impl Clock {
     /// Starts at zero.
     #[must_use]
     pub fn start() -> Clock {
-        Clock { start: Instant::now() }
+        Clock {
+            start: Instant::now(),
+        }
     }
 
     /// Reads both clocks.
     #[must_use]
     pub fn now(&self) -> Now {
-        let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
-        Now { mono_ms: self.start.elapsed().as_millis() as u64, unix_ms }
+        let unix_ms = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_millis() as u64);
+        Now {
+            mono_ms: self.start.elapsed().as_millis() as u64,
+            unix_ms,
+        }
     }
 }
 
@@ -58,7 +65,13 @@ mod tests {
 
     #[test]
     fn stamps_wrap_without_a_jump() {
-        let at = |mono_ms| Now { mono_ms, unix_ms: 0 }.stamp();
+        let at = |mono_ms| {
+            Now {
+                mono_ms,
+                unix_ms: 0,
+            }
+            .stamp()
+        };
         assert_eq!(at(25_000).ms_since(at(5_000)), 20_000);
         let wrap = u64::from(u32::MAX) * 10;
         assert_eq!(at(wrap + 90).ms_since(at(wrap - 10)), 100);

@@ -20,7 +20,9 @@ impl Shard {
             self.accept();
         }
         let mut completions = std::mem::take(&mut self.completions);
-        self.ring.collect(&mut completions).map_err(ShardError::Enter)?;
+        self.ring
+            .collect(&mut completions)
+            .map_err(ShardError::Enter)?;
         let count = completions.len();
         for completion in completions.drain(..) {
             match completion.op() {
@@ -63,7 +65,10 @@ impl Shard {
 
 impl Core {
     fn accepted(&mut self, ring: &mut Ring, fd: RawFd, now: Now) {
-        match self.connections.insert(Connection::accepted(fd, now.stamp())) {
+        match self
+            .connections
+            .insert(Connection::accepted(fd, now.stamp()))
+        {
             Ok(key) if !self.stopping => {
                 self.metrics.connections_accepted.add(1);
                 self.metrics.connections_open_handshake.add(1);
@@ -86,7 +91,9 @@ impl Core {
         if completion.more() {
             return;
         }
-        let Some(connection) = self.connections.get_mut(key) else { return };
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
         match completion.result {
             // The buffers ran dry. They were given back in this very tick.
             error if error == -libc::ENOBUFS => {
@@ -127,10 +134,22 @@ impl Core {
                     // Our last frame may still go out on our half.
                     self.mark_flushable(key);
                 } else {
-                    self.abort(ring, key);
+                    self.lost(ring, key);
                 }
             }
         }
+    }
+
+    /// A connection ended without a close frame.
+    fn lost(&mut self, ring: &mut Ring, key: Key) {
+        if self
+            .connections
+            .get_mut(key)
+            .is_some_and(|connection| connection.phase == Phase::Open)
+        {
+            self.metrics.closed_abruptly.inc();
+        }
+        self.abort(ring, key);
     }
 
     /// A quiet connection has something to say, or has ended.
@@ -143,11 +162,13 @@ impl Core {
 
     fn sent(&mut self, ring: &mut Ring, completion: &Completion) {
         let key = completion.key();
-        let Some(connection) = self.connections.get_mut(key) else { return };
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
         connection.sending = false;
         if completion.result < 0 {
-            self.metrics.send_errors.add(1);
-            self.abort(ring, key);
+            self.metrics.send_errors.inc();
+            self.lost(ring, key);
             return;
         }
         self.metrics.bytes_out.add(completion.result as u64);
@@ -178,10 +199,9 @@ impl Core {
     /// Ends a connection now, whatever it still has to send.
     pub(super) fn abort(&mut self, ring: &mut Ring, key: Key) {
         self.retire(key);
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        if connection.phase == Phase::Open {
-            self.metrics.closed_abruptly.inc();
-        }
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
         connection.phase = Phase::Aborting;
         connection.queue = None;
         if connection.in_ring() {
@@ -192,7 +212,9 @@ impl Core {
 
     /// Ends our half after the last frame. A peer that has ended its own is gone at once.
     pub(super) fn linger(&mut self, ring: &mut Ring, key: Key, now: Now) {
-        let Some(connection) = self.connections.get_mut(key) else { return };
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
         connection.phase = Phase::Lingering;
         connection.heard = now.stamp();
         if connection.receive == Receive::Ended {
@@ -204,7 +226,9 @@ impl Core {
 
     /// Frees a connection that has ended and of which the ring holds nothing.
     fn conclude(&mut self, ring: &mut Ring, key: Key) {
-        let Some(connection) = self.connections.get_mut(key) else { return };
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
         let ended = matches!(connection.phase, Phase::Aborting | Phase::Lingering);
         if ended && !connection.in_ring() {
             ring.close(connection.fd);

@@ -1,4 +1,4 @@
-//! One connection: 72 bytes in the slab, and no buffer of any kind while it is idle.
+//! One connection: 64 bytes in the slab, and no buffer of any kind while it is idle.
 
 use std::{collections::VecDeque, os::fd::RawFd};
 
@@ -6,7 +6,7 @@ use longhaul_filter_engine::{FleetId, VehicleIndex};
 use roaring::RoaringBitmap;
 
 use super::{clock::Stamp, frame::Frame};
-use crate::websocket::Assembler;
+use crate::{limits::Limits, websocket::Assembler};
 
 /// What the ring does for this connection's receiving half.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,12 +65,29 @@ pub struct Dashboard {
     pub pending: RoaringBitmap,
     /// Watches the whole fleet: how many of the fleet's vehicles, in order of joining, it has names for.
     pub named: Option<u32>,
+    /// Where the next frame of a long pending set begins: behind the last vehicle sent, so that none is starved.
+    pub from: u32,
     /// Milliseconds between frames at least.
     pub min_interval_ms: u32,
     /// When the next frame may go (the shard's clock, ms).
     pub not_before_ms: u64,
     /// Waits in the shard's list of held dashboards.
     pub held: bool,
+}
+
+impl Dashboard {
+    /// One that watches nothing yet.
+    pub fn new(fleet: FleetId) -> Dashboard {
+        Dashboard {
+            fleet,
+            pending: RoaringBitmap::new(),
+            named: None,
+            from: 0,
+            min_interval_ms: 0,
+            not_before_ms: 0,
+            held: false,
+        }
+    }
 }
 
 /// A connection's place in the slab.
@@ -90,6 +107,8 @@ pub struct Connection {
     pub phase: Phase,
     /// A send is in flight.
     pub sending: bool,
+    /// Since when, if one is.
+    pub sending_since: Stamp,
     /// Is in the shard's list of connections to flush.
     pub flushable: bool,
     /// Speaks `longhaul.v1.json`.
@@ -101,10 +120,20 @@ pub struct Connection {
     /// Frames to messages.
     pub assembler: Assembler,
     /// Control frames and answers that wait for the socket.
-    pub queue: Option<Box<VecDeque<Frame>>>,
+    pub queue: Option<Box<Queue>>,
 }
 
-const _: () = assert!(size_of::<Connection>() <= 72, "memory per connection is part of the budget");
+/// Frames that wait, and their bytes in all.
+#[derive(Debug, Default)]
+pub struct Queue {
+    frames: VecDeque<Frame>,
+    bytes: usize,
+}
+
+const _: () = assert!(
+    size_of::<Connection>() <= 64,
+    "memory per connection is part of the budget"
+);
 
 impl Connection {
     /// A socket that was just accepted.
@@ -117,6 +146,7 @@ impl Connection {
             receive: Receive::Armed,
             phase: Phase::Open,
             sending: false,
+            sending_since: now,
             flushable: false,
             json: false,
             pinged: false,
@@ -126,21 +156,33 @@ impl Connection {
         }
     }
 
-    /// Appends a frame and says how many wait.
-    pub fn enqueue(&mut self, frame: Frame) -> usize {
+    /// Appends a frame and says how many wait, and how many bytes they have.
+    pub fn enqueue(&mut self, frame: Frame) -> (usize, usize) {
         let queue = self.queue.get_or_insert_default();
-        queue.push_back(frame);
-        queue.len()
+        queue.bytes += frame.len();
+        queue.frames.push_back(frame);
+        (queue.frames.len(), queue.bytes)
     }
 
-    /// The next frame that waits; an emptied queue gives its memory back.
+    /// Appends a frame; false if that is more than `limits` allow to wait. Echo clients have a bound of their own.
+    pub fn enqueue_within(&mut self, frame: Frame, limits: &Limits) -> bool {
+        let (frames, bytes) = self.enqueue(frame);
+        let within = frames <= limits.control_queue_max && bytes <= limits.control_queue_bytes_max;
+        within || matches!(self.peer, Peer::Echo(_))
+    }
+
+    /// Everything that waits, in one buffer: one send, whatever the number of frames.
     pub fn dequeue(&mut self) -> Option<Frame> {
-        let queue = self.queue.as_mut()?;
-        let frame = queue.pop_front();
-        if queue.is_empty() {
-            self.queue = None;
+        let mut queue = self.queue.take()?;
+        if queue.frames.len() == 1 {
+            return queue.frames.pop_front();
         }
-        frame
+        let mut joined = Vec::with_capacity(queue.bytes);
+        queue
+            .frames
+            .iter()
+            .for_each(|frame| joined.extend_from_slice(frame.bytes()));
+        Some(joined.into())
     }
 
     /// Whether the ring has an operation of this connection in hand.

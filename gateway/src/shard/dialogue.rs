@@ -5,7 +5,6 @@ use std::ops::ControlFlow;
 use http::StatusCode;
 use longhaul_codec::{ErrorCode, Fix, MessageRef, Role, Welcome, decode, json, wire};
 use longhaul_filter_engine::{FleetId, VehicleIndex};
-use roaring::RoaringBitmap;
 
 use super::{
     Core,
@@ -17,6 +16,7 @@ use super::{
 };
 use crate::{
     fleet::{RegistryError, positions::Written},
+    limits::{ECHO_BACKLOG_BYTES_MAX, RETRY_FULL_REGISTRY_S, RETRY_STOPPING_S},
     session::{
         admission::{Admission, Admitted},
         close::{self, Close},
@@ -30,15 +30,6 @@ use crate::{
     },
 };
 
-/// What the echo endpoint may owe one client, in bytes, beyond one message of the largest size.
-const ECHO_BACKLOG_BYTES_MAX: usize = 16 << 20;
-
-/// When to try again where the registry is full: only a restart empties it.
-const RETRY_FULL_REGISTRY_S: u32 = 60;
-
-/// When to try again where this node shuts down.
-const RETRY_STOPPING_S: u32 = 5;
-
 /// Who speaks, as far as a message's handling must know.
 #[derive(Debug, Clone, Copy)]
 enum Speaker {
@@ -51,7 +42,9 @@ impl Core {
     /// Bytes from a socket. They are unmasked where they lie.
     pub(super) fn bytes(&mut self, key: Key, bytes: &mut [u8], now: Now) {
         self.metrics.bytes_in.add(bytes.len() as u64);
-        let Some(connection) = self.connections.get_mut(key) else { return };
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
         if connection.phase != Phase::Open {
             return;
         }
@@ -68,18 +61,28 @@ impl Core {
     }
 
     fn frames(&mut self, key: Key, speaker: Speaker, bytes: &mut [u8], now: Now) {
-        let Some(connection) = self.connections.get_mut(key) else { return };
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
         let json = connection.json;
         let mut assembler = std::mem::take(&mut connection.assembler);
-        let limits = if matches!(speaker, Speaker::Echo) { self.echo_assembly } else { self.assembly };
-        let outcome =
-            assembler.receive(bytes, &limits, &mut |incoming| self.incoming(key, speaker, json, incoming, now));
+        let limits = if matches!(speaker, Speaker::Echo) {
+            self.echo_assembly
+        } else {
+            self.assembly
+        };
+        let outcome = assembler.receive(bytes, &limits, &mut |incoming| {
+            self.incoming(key, speaker, json, incoming, now)
+        });
         if let Some(connection) = self.connections.get_mut(key) {
             connection.assembler = assembler;
         }
         if let Err(error) = outcome {
             self.metrics.closed_protocol.inc();
-            self.end_with(key, outgoing::close_frame(error.close_code().into(), &error.to_string()));
+            self.end_with(
+                key,
+                outgoing::close_frame(error.close_code().into(), &error.to_string()),
+            );
         }
     }
 
@@ -100,18 +103,25 @@ impl Core {
                 }
             }
             (Incoming::Binary(payload), Speaker::Dashboard) if !json => match decode(payload) {
-                Ok(message) => self.from_dashboard(key, message),
+                Ok(message) => self.from_dashboard(key, message, now),
                 Err(error) => self.malformed(key, &error),
             },
             (Incoming::Text(text), Speaker::Vehicle(..) | Speaker::Dashboard) if json => {
                 self.transcoded(key, speaker, text, now);
             }
-            (Incoming::Text(_) | Incoming::Binary(_), Speaker::Vehicle(..) | Speaker::Dashboard) => {
+            (
+                Incoming::Text(_) | Incoming::Binary(_),
+                Speaker::Vehicle(..) | Speaker::Dashboard,
+            ) => {
                 self.close(key, close::WRONG_KIND);
                 return ControlFlow::Break(());
             }
-            (Incoming::Text(text), Speaker::Echo) => return self.echo(key, outbound::text_frame(text.as_bytes())),
-            (Incoming::Binary(payload), Speaker::Echo) => return self.echo(key, outbound::binary_frame(payload)),
+            (Incoming::Text(text), Speaker::Echo) => {
+                return self.echo(key, outbound::text_frame(text.as_bytes()));
+            }
+            (Incoming::Binary(payload), Speaker::Echo) => {
+                return self.echo(key, outbound::binary_frame(payload));
+            }
             (Incoming::Ping(payload), _) => {
                 self.enqueue(key, outgoing::control_frame(Control::Pong, payload).into());
                 return self.flow(key);
@@ -143,7 +153,7 @@ impl Core {
         match json::to_wire(text, &mut transcoder).map(|encoded| decode(encoded.into_payload())) {
             Ok(Ok(message)) => match speaker {
                 Speaker::Vehicle(fleet, me) => self.from_vehicle(key, fleet, me, message, now),
-                Speaker::Dashboard | Speaker::Echo => self.from_dashboard(key, message),
+                Speaker::Dashboard | Speaker::Echo => self.from_dashboard(key, message, now),
             },
             Ok(Err(error)) => self.malformed(key, &error),
             Err(error) => self.malformed(key, &error),
@@ -155,11 +165,21 @@ impl Core {
     #[cold]
     fn malformed(&mut self, key: Key, error: &dyn std::fmt::Display) {
         self.metrics.messages_malformed.inc();
-        self.reject(key, Rejection::new(ErrorCode::Malformed, 0, error.to_string()));
+        self.reject(
+            key,
+            Rejection::new(ErrorCode::Malformed, 0, error.to_string()),
+        );
     }
 
     #[inline]
-    fn from_vehicle(&mut self, key: Key, fleet: FleetId, me: VehicleIndex, message: MessageRef<'_>, now: Now) {
+    fn from_vehicle(
+        &mut self,
+        key: Key,
+        fleet: FleetId,
+        me: VehicleIndex,
+        message: MessageRef<'_>,
+        now: Now,
+    ) {
         let outcome = match vehicle::understand(message) {
             Ok(VehicleRequest::Position(position)) => {
                 self.metrics.messages_position.inc();
@@ -181,9 +201,22 @@ impl Core {
     }
 
     #[inline]
-    fn position(&mut self, fleet: FleetId, me: VehicleIndex, fix: Fix, now: Now) -> Result<(), Rejection> {
-        let rules = FixRules { clock_ahead_ms_max: self.config.limits.clock_ahead_ms_max };
-        let fix = vehicle::check_fix(fix, me, now.unix_ms, rules)?;
+    fn position(
+        &mut self,
+        fleet: FleetId,
+        me: VehicleIndex,
+        fix: Fix,
+        now: Now,
+    ) -> Result<(), Rejection> {
+        let rules = FixRules {
+            clock_ahead_ms_max: self.config.limits.clock_ahead_ms_max,
+        };
+        let stamped = fix.time_ms == 0;
+        let mut fix = vehicle::check_fix(fix, me, now.unix_ms, rules)?;
+        if stamped && let Some((last, _)) = self.fleet.positions.read(me) {
+            // Two fixes without a time in one tick: the later one is the newer one.
+            fix.time_ms = fix.time_ms.max(last.time_ms + 1);
+        }
         self.metrics.positions_in.add(1);
         match self.fleet.positions.write(me, &fix) {
             Written::Newest => {
@@ -205,10 +238,15 @@ impl Core {
         let (count, limit) = (batch.fixes().len(), self.config.limits.position_batch_max);
         if count > limit {
             self.metrics.limit_hit_position_batch.add(1);
-            let says = format!("{count} fixes in one PositionBatch, the limit is {limit} (limits.position_batch_max)");
+            let says = format!(
+                "{count} fixes in one PositionBatch, the limit is {limit} (limits.position_batch_max)"
+            );
             return Err(Rejection::new(ErrorCode::LimitReached, 0, says));
         }
-        batch.fixes().iter().try_for_each(|fix| self.position(fleet, me, Fix::from(fix), now))
+        batch
+            .fixes()
+            .iter()
+            .try_for_each(|fix| self.position(fleet, me, Fix::from(fix), now))
     }
 
     /// An id inside a message must be the sender's own.
@@ -225,7 +263,9 @@ impl Core {
     }
 
     fn echo(&mut self, key: Key, frame: Frame) -> ControlFlow<()> {
-        let Some(connection) = self.connections.get_mut(key) else { return ControlFlow::Break(()) };
+        let Some(connection) = self.connections.get_mut(key) else {
+            return ControlFlow::Break(());
+        };
         if let Peer::Echo(waiting) = &mut connection.peer {
             *waiting += frame.len();
             if *waiting > self.config.limits.echo_message_bytes_max + ECHO_BACKLOG_BYTES_MAX {
@@ -243,8 +283,12 @@ impl Core {
             header_bytes_max: self.config.limits.header_bytes_max,
             headers_max: upgrade::HEADERS_MAX,
         };
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        let Peer::Handshake(held) = &mut connection.peer else { return };
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let Peer::Handshake(held) = &mut connection.peer else {
+            return;
+        };
         let mut joined = held.take().map(|mut held| {
             held.extend_from_slice(bytes);
             held
@@ -259,7 +303,10 @@ impl Core {
                     unix_s: now.unix_ms / 1_000,
                     echo: self.config.echo,
                 };
-                match admission.decide(&request).and_then(|admitted| self.admit(key, admitted, now)) {
+                match admission
+                    .decide(&request)
+                    .and_then(|admitted| self.admit(key, admitted, now))
+                {
                     Err(refusal) => self.refuse(key, &refusal),
                     Ok(speaker) => {
                         // A client may not speak before the 101, but nothing is gained by being strict.
@@ -288,24 +335,32 @@ impl Core {
                 (Peer::Echo(0), Speaker::Echo, u32::MAX, None)
             }
             Some(identity) => {
-                let fleet = self.fleet.registry.fleet(&identity.fleet).map_err(unavailable)?;
+                let fleet = self
+                    .fleet
+                    .registry
+                    .fleet(&identity.fleet)
+                    .map_err(unavailable)?;
                 let (peer, speaker, vehicle) = match identity.role {
                     TokenRole::Vehicle => {
-                        let vehicle = self.fleet.registry.vehicle(fleet, &identity.subject).map_err(unavailable)?;
+                        let vehicle = self
+                            .fleet
+                            .registry
+                            .vehicle(fleet, &identity.subject)
+                            .map_err(unavailable)?;
                         self.metrics.connections_open_vehicle.add(1);
-                        (Peer::Vehicle { fleet, vehicle }, Speaker::Vehicle(fleet, vehicle), vehicle.0)
+                        (
+                            Peer::Vehicle { fleet, vehicle },
+                            Speaker::Vehicle(fleet, vehicle),
+                            vehicle.0,
+                        )
                     }
                     TokenRole::Dashboard => {
                         self.metrics.connections_open_dashboard.add(1);
-                        let dashboard = Dashboard {
-                            fleet,
-                            pending: RoaringBitmap::new(),
-                            named: None,
-                            min_interval_ms: 0,
-                            not_before_ms: 0,
-                            held: false,
-                        };
-                        (Peer::Dashboard(Box::new(dashboard)), Speaker::Dashboard, 0)
+                        (
+                            Peer::Dashboard(Box::new(Dashboard::new(fleet))),
+                            Speaker::Dashboard,
+                            0,
+                        )
                     }
                 };
                 let welcome = Welcome {
@@ -323,11 +378,14 @@ impl Core {
                     node: Some(self.config.node.to_string()),
                     epoch: 0,
                 };
-                let expires_s = u32::try_from(identity.expires_unix).unwrap_or(u32::MAX);
+                let ends = identity.expires_unix.saturating_add(self.config.leeway_s);
+                let expires_s = u32::try_from(ends).unwrap_or(u32::MAX);
                 (peer, speaker, expires_s, Some(welcome.into()))
             }
         };
-        let Some(connection) = self.connections.get_mut(key) else { return Ok(speaker) };
+        let Some(connection) = self.connections.get_mut(key) else {
+            return Ok(speaker);
+        };
         self.metrics.connections_open_handshake.sub(1);
         connection.peer = peer;
         connection.json = admitted.json;
@@ -351,19 +409,22 @@ impl Core {
 
     /// Queues a message for one connection, in its encoding.
     pub(super) fn answer(&mut self, key: Key, message: &longhaul_codec::Message) {
-        let Some(connection) = self.connections.get_mut(key) else { return };
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
         let frame = self.outbound.message(message, connection.json);
         self.enqueue(key, frame);
     }
 
     /// Queues a frame. A peer that does not read its answers is a slow consumer.
     pub(super) fn enqueue(&mut self, key: Key, frame: Frame) {
-        let Some(connection) = self.connections.get_mut(key) else { return };
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
         if connection.phase != Phase::Open {
             return;
         }
-        let echo = matches!(connection.peer, Peer::Echo(_));
-        if connection.enqueue(frame) > self.config.limits.control_queue_max && !echo {
+        if !connection.enqueue_within(frame, &self.config.limits) {
             self.metrics.limit_hit_control_queue.inc();
             self.close(key, close::SLOW_CONSUMER);
             return;
@@ -395,7 +456,9 @@ impl Core {
             StatusCode::NOT_FOUND => metrics.refused_path.inc(),
             StatusCode::UNAUTHORIZED => metrics.refused_unauthorized.inc(),
             StatusCode::REQUEST_TIMEOUT => metrics.refused_timeout.inc(),
-            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE | StatusCode::URI_TOO_LONG => metrics.refused_too_large.inc(),
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE | StatusCode::URI_TOO_LONG => {
+                metrics.refused_too_large.inc()
+            }
             StatusCode::SERVICE_UNAVAILABLE => metrics.refused_unavailable.inc(),
             _ => metrics.refused_request.inc(),
         }
@@ -410,16 +473,19 @@ impl Core {
     /// gets its answers before its close frame.
     fn end_with(&mut self, key: Key, last: Vec<u8>) {
         self.retire(key);
-        let limit = self.config.limits.control_queue_max;
-        let Some(connection) = self.connections.get_mut(key) else { return };
+        let limits = &self.config.limits;
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
         if connection.phase != Phase::Open {
             return;
         }
-        if connection.queue.as_ref().is_some_and(|queue| queue.len() > limit) {
-            connection.queue = None;
-        }
         connection.phase = Phase::Closing;
-        connection.enqueue(last.into());
+        let last = Frame::from(last);
+        if !connection.enqueue_within(last.clone(), limits) {
+            connection.queue = None;
+            connection.enqueue(last);
+        }
         self.mark_flushable(key);
     }
 
@@ -427,9 +493,14 @@ impl Core {
     pub(super) fn stop(&mut self) {
         self.stopping = true;
         for slot in 0..self.connections.slots() {
-            let Some((key, connection)) = self.connections.slot_mut(slot) else { continue };
+            let Some((key, connection)) = self.connections.slot_mut(slot) else {
+                continue;
+            };
             if matches!(connection.peer, Peer::Handshake(_)) {
-                self.refuse(key, &Refusal::unavailable("The gateway is shutting down.", RETRY_STOPPING_S));
+                self.refuse(
+                    key,
+                    &Refusal::unavailable("The gateway is shutting down.", RETRY_STOPPING_S),
+                );
             } else {
                 self.close(key, close::GOING_AWAY);
             }

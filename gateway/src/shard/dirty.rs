@@ -68,7 +68,13 @@ mod tests {
             assert!(dirty.mark(b, VehicleIndex(6)));
             let mut seen = Vec::new();
             dirty.drain(|fleet, list| seen.push((fleet, list.to_vec())));
-            assert_eq!(seen, [(b, vec![VehicleIndex(70), VehicleIndex(6)]), (a, vec![VehicleIndex(1)])]);
+            assert_eq!(
+                seen,
+                [
+                    (b, vec![VehicleIndex(70), VehicleIndex(6)]),
+                    (a, vec![VehicleIndex(1)])
+                ]
+            );
             assert!(dirty.is_empty());
         }
     }

@@ -97,7 +97,12 @@ impl Exchange {
     /// The exchange of shard number `shard` among `inboxes`.
     pub fn new(shard: usize, inboxes: Arc<[Arc<Inbox>]>) -> Exchange {
         let outgoing = inboxes.iter().map(|_| Outgoing::default()).collect();
-        Exchange { shard, inboxes, outgoing, addressed: 0 }
+        Exchange {
+            shard,
+            inboxes,
+            outgoing,
+            addressed: 0,
+        }
     }
 
     /// Tells the other shards what this one has interest in from now on, after a filter of `fleet_id` changed and
@@ -108,11 +113,18 @@ impl Exchange {
         // must still count. One that is new here begins with what the snapshot will read.
         let whole = interest.fleet(fleet_id) & mine != 0;
         let is_new = |vehicle: VehicleIndex| !whole && interest.vehicle(vehicle) & mine == 0;
-        let mut begins: Vec<VehicleIndex> =
-            change.watched.iter().copied().filter(|&vehicle| is_new(vehicle)).collect();
+        let mut begins: Vec<VehicleIndex> = change
+            .watched
+            .iter()
+            .copied()
+            .filter(|&vehicle| is_new(vehicle))
+            .collect();
+        // The fleet's bit is set before its vehicles are counted: one that joins after the count finds it set.
+        if let Some(watched) = change.fleet_watched {
+            interest.set_fleet(self.shard, fleet_id, watched);
+        }
         if change.fleet_watched == Some(true) {
-            let known = fleet.registry.fleet_size(fleet_id);
-            fleet.registry.joined(fleet_id, 0, known, |vehicle, _| {
+            fleet.registry.joined(fleet_id, 0, u32::MAX, |vehicle, _| {
                 if is_new(vehicle) {
                     begins.push(vehicle);
                 }
@@ -120,9 +132,6 @@ impl Exchange {
         }
         for &vehicle in &change.watched {
             interest.set_vehicle(self.shard, vehicle, true);
-        }
-        if let Some(watched) = change.fleet_watched {
-            interest.set_fleet(self.shard, fleet_id, watched);
         }
         for &vehicle in &change.unwatched {
             interest.set_vehicle(self.shard, vehicle, false);
@@ -136,7 +145,13 @@ impl Exchange {
     /// Moves `changed` (what this shard's vehicles reported) to where it is wanted: to other shards, and to `routed`
     /// for this one, together with what other shards sent. Vehicles that nobody watches end here, at the price of
     /// two loads.
-    pub fn run(&mut self, fleet: &Fleet, changed: &mut Dirty, routed: &mut Dirty, seen: &mut Seen) -> Exchanged {
+    pub fn run(
+        &mut self,
+        fleet: &Fleet,
+        changed: &mut Dirty,
+        routed: &mut Dirty,
+        seen: &mut Seen,
+    ) -> Exchanged {
         let mut counted = Exchanged::default();
         if !changed.is_empty() {
             Interest::fence();
@@ -171,7 +186,9 @@ impl Exchange {
         while addressed != 0 {
             let shard = addressed.trailing_zeros() as usize;
             addressed &= addressed - 1;
-            let Some(outgoing) = self.outgoing.get_mut(shard) else { continue };
+            let Some(outgoing) = self.outgoing.get_mut(shard) else {
+                continue;
+            };
             let by_fleet = &mut outgoing.by_fleet;
             outgoing.touched.retain(|&fleet_id| {
                 let set = &mut by_fleet[fleet_id.0 as usize];
@@ -179,11 +196,16 @@ impl Exchange {
                     .iter()
                     .map(|index| {
                         let vehicle = VehicleIndex(index);
-                        Changed { vehicle, version: fleet.positions.version(vehicle) }
+                        Changed {
+                            vehicle,
+                            version: fleet.positions.version(vehicle),
+                        }
                     })
                     .collect();
                 let count = changed.len() as u64;
-                let posted = self.inboxes[shard].post(Letter::Dirty(fleet_id, changed)).is_ok();
+                let posted = self.inboxes[shard]
+                    .post(Letter::Dirty(fleet_id, changed))
+                    .is_ok();
                 if posted {
                     counted.sent += count;
                     set.clear();

@@ -40,7 +40,10 @@ impl Inbox {
     /// # Errors
     /// When descriptors run out.
     pub fn new(letters_max: usize) -> io::Result<Arc<Inbox>> {
-        Ok(Arc::new(Inbox { letters: ArrayQueue::new(letters_max.max(1)), doorbell: Doorbell::new()? }))
+        Ok(Arc::new(Inbox {
+            letters: ArrayQueue::new(letters_max.max(1)),
+            doorbell: Doorbell::new()?,
+        }))
     }
 
     /// Delivers a letter and rings; hands it back if the inbox is full.

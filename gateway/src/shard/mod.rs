@@ -15,7 +15,7 @@
 //! | `sweep` | heartbeats and time-outs, a slice of the slab per tick |
 //! | [`connection`], [`slab`], [`frame`], [`clock`] | the nouns |
 //!
-//! [`Core`] has no I/O: it is told bytes and gives frames. [`Shard`] puts it on the ring.
+//! [`Core`] holds the state and the rules; what of it needs the ring is given the ring. [`Shard`] ties them together.
 
 pub mod clock;
 mod collect;
@@ -50,11 +50,7 @@ use self::{
     sweep::Sweep,
 };
 use crate::{
-    config,
-    fleet::Fleet,
-    limits::Limits,
-    metrics::ShardMetrics,
-    session::token::Verifier,
+    config, fleet::Fleet, limits::Limits, metrics::ShardMetrics, session::token::Verifier,
     websocket::AssemblyLimits,
 };
 
@@ -75,6 +71,8 @@ pub struct ShardConfig {
     pub limits: Limits,
     /// Connections at most, given the descriptor limit.
     pub connections_max: usize,
+    /// Seconds by which a token's end may be off (auth.leeway_s).
+    pub leeway_s: u64,
     /// This node's name, for `Welcome`.
     pub node: Arc<str>,
     /// Serve `/echo`, without tokens.
@@ -137,7 +135,7 @@ pub struct Shard {
     accept_again_ms: Option<u64>,
 }
 
-/// A shard's state and rules, without I/O.
+/// A shard's state and rules.
 #[derive(Debug)]
 pub struct Core {
     config: ShardConfig,
@@ -176,8 +174,10 @@ impl Shard {
         doorbell: &Doorbell,
     ) -> Result<Shard, ShardError> {
         let mut ring = Ring::new(config.ring, doorbell.fd())?;
-        let listener = Listener::bind(&config)
-            .map_err(|error| ShardError::Listen { address: config.listen, error })?;
+        let listener = Listener::bind(&config).map_err(|error| ShardError::Listen {
+            address: config.listen,
+            error,
+        })?;
         ring.accept(listener.fd());
         let limits = &config.limits;
         let core = Core {
@@ -205,7 +205,13 @@ impl Shard {
             stopping: false,
             config,
         };
-        Ok(Shard { core, ring, listener: Some(listener), completions: Vec::new(), accept_again_ms: None })
+        Ok(Shard {
+            core,
+            ring,
+            listener: Some(listener),
+            completions: Vec::new(),
+            accept_again_ms: None,
+        })
     }
 
     /// One tick.
@@ -218,7 +224,10 @@ impl Shard {
         self.core.route(&mut self.ring, now);
         self.core.flush(&mut self.ring, now);
         self.submit()?;
-        Ok(Ticked { handled: collected + exchanged + self.core.flushable.len(), sends: self.ring.take_sends() })
+        Ok(Ticked {
+            handled: collected + exchanged + self.core.flushable.len(),
+            sends: self.ring.take_sends(),
+        })
     }
 
     fn submit(&mut self) -> Result<(), ShardError> {
@@ -230,7 +239,10 @@ impl Shard {
 
     /// When a held dashboard's interval ends, if one is held.
     pub fn due_in(&self, now: Now) -> Option<Duration> {
-        self.core.outbound.due_ms().map(|due| Duration::from_millis(due.saturating_sub(now.mono_ms)))
+        self.core
+            .outbound
+            .due_ms()
+            .map(|due| Duration::from_millis(due.saturating_sub(now.mono_ms)))
     }
 
     /// Whether a stop was asked for and everybody is gone.
@@ -247,7 +259,12 @@ impl Shard {
 impl Core {
     /// Step 2. Returns how much travelled.
     fn exchange(&mut self) -> usize {
-        let exchanged = self.exchange.run(&self.fleet, &mut self.changed, &mut self.routed, &mut self.seen);
+        let exchanged = self.exchange.run(
+            &self.fleet,
+            &mut self.changed,
+            &mut self.routed,
+            &mut self.seen,
+        );
         let metrics = &self.metrics;
         metrics.exchanged_out.add(exchanged.sent);
         metrics.exchanged_in.add(exchanged.taken);

@@ -6,6 +6,8 @@ use std::{cmp::Reverse, collections::BinaryHeap};
 use longhaul_codec::{Encoded, Encoder, Fix, HEADER_ROOM, Message, decode, json};
 use longhaul_filter_engine::VehicleIndex;
 
+use roaring::RoaringBitmap;
+
 use super::{
     Core,
     clock::Now,
@@ -16,11 +18,10 @@ use super::{
 };
 use crate::{
     fleet::{Fleet, PositionTable},
+    limits::NAMES_PER_MESSAGE_MAX,
     websocket::{Data, OpCode, outgoing},
 };
 
-/// Ids in one `Names` message.
-const NAMES_PER_MESSAGE_MAX: u32 = 4_096;
 /// What the encoder keeps between ticks, in bytes.
 const ENCODER_BYTES_KEPT: usize = 1 << 20;
 
@@ -72,7 +73,11 @@ fn append_encoded(bytes: &mut Vec<u8>, encoded: &Encoded<'_>, json: bool) {
     if json {
         // The encoder's own output always decodes.
         if let Ok(message) = decode(encoded.payload()) {
-            append_frame(bytes, OpCode::Data(Data::Text), json::from_wire(message).as_bytes());
+            append_frame(
+                bytes,
+                OpCode::Data(Data::Text),
+                json::from_wire(message).as_bytes(),
+            );
         }
     } else {
         append_frame(bytes, OpCode::Data(Data::Binary), encoded.payload());
@@ -110,39 +115,68 @@ impl Outbound {
     }
 
     /// `Names` for these pairs.
-    pub fn names<'n>(&mut self, entries: impl Iterator<Item = (u32, &'n str)>, json: bool) -> Frame {
+    pub fn names<'n>(
+        &mut self,
+        entries: impl Iterator<Item = (u32, &'n str)>,
+        json: bool,
+    ) -> Frame {
         finished(self.encoder.names(entries), json)
     }
 
     /// Reads the vehicles' positions; see [`Seen::read`] for those that are left out.
-    fn read(&mut self, vehicles: impl Iterator<Item = VehicleIndex>, table: &PositionTable, seen: &Seen) {
+    fn read(
+        &mut self,
+        vehicles: impl Iterator<Item = VehicleIndex>,
+        table: &PositionTable,
+        seen: &Seen,
+    ) {
         self.fixes.clear();
-        self.fixes.extend(vehicles.filter_map(|vehicle| seen.read(table, vehicle)));
+        self.fixes
+            .extend(vehicles.filter_map(|vehicle| seen.read(table, vehicle)));
     }
 
     /// One buffer with the names that `audience` lacks and the positions in `self.fixes`, in as many messages as
     /// the bounds ask for. `None` if there is nothing to say.
-    fn compose(&mut self, audience: Audience, names: Names<'_>, per_frame: usize, now: Now) -> Option<Frame> {
+    fn compose(
+        &mut self,
+        audience: Audience,
+        names: Names<'_>,
+        per_frame: usize,
+        now: Now,
+    ) -> Option<Frame> {
         let json = audience.json;
-        let missing = audience.named.map_or(0, |named| names.size.saturating_sub(named));
+        let missing = audience
+            .named
+            .map_or(0, |named| names.size.saturating_sub(named));
         if missing == 0 && self.fixes.len() <= per_frame {
             if self.fixes.is_empty() {
                 return None;
             }
-            return Some(finished(self.encoder.positions(now.unix_ms, self.fixes.iter().copied()), json));
+            return Some(finished(
+                self.encoder
+                    .positions(now.unix_ms, self.fixes.iter().copied()),
+                json,
+            ));
         }
         let mut bytes = Vec::new();
         if missing > 0 {
             let mut owned = Vec::new();
             let count = missing.min(NAMES_PER_MESSAGE_MAX);
-            names.fleet.registry.joined(names.of, names.size - missing, count, |index, id| {
-                owned.push((index.0, id.to_owned()));
-            });
+            names
+                .fleet
+                .registry
+                .joined(names.of, names.size - missing, count, |index, id| {
+                    owned.push((index.0, id.to_owned()));
+                });
             let entries = owned.iter().map(|(index, id)| (*index, id.as_str()));
             append_encoded(&mut bytes, &self.encoder.names(entries), json);
         }
         for fixes in self.fixes.chunks(per_frame) {
-            append_encoded(&mut bytes, &self.encoder.positions(now.unix_ms, fixes.iter().copied()), json);
+            append_encoded(
+                &mut bytes,
+                &self.encoder.positions(now.unix_ms, fixes.iter().copied()),
+                json,
+            );
         }
         (!bytes.is_empty()).then(|| bytes.into())
     }
@@ -158,46 +192,101 @@ struct Names<'a> {
 }
 
 impl Dashboard {
+    /// Moves up to `count` vehicles from the pending set to `out`, beginning behind the last one taken before and going
+    /// round: vehicles with low numbers that report all the time must not keep the others waiting.
+    fn take_pending(&mut self, count: usize, out: &mut Vec<VehicleIndex>) {
+        if self.pending.len() <= count as u64 {
+            out.extend(self.pending.iter().map(VehicleIndex));
+            self.pending = RoaringBitmap::new();
+            return;
+        }
+        let behind = self
+            .pending
+            .range(self.from..)
+            .chain(self.pending.range(..self.from));
+        out.extend(behind.take(count).map(VehicleIndex));
+        for vehicle in out.iter() {
+            self.pending.remove(vehicle.0);
+        }
+        self.from = out.last().map_or(0, |last| last.0.wrapping_add(1));
+    }
+
     /// Whether a shared frame may go to it: nothing older waits, its interval is over, and it lacks at most one
     /// message's worth of names.
     fn is_current(&self, size: u32, now: Now) -> bool {
         self.pending.is_empty()
             && self.not_before_ms <= now.mono_ms
-            && self.named.is_none_or(|named| size.saturating_sub(named) <= NAMES_PER_MESSAGE_MAX)
+            && self
+                .named
+                .is_none_or(|named| size.saturating_sub(named) <= NAMES_PER_MESSAGE_MAX)
     }
 }
 
 impl Core {
     /// Step 3: vehicle numbers to dashboards. Those that are current share a frame, for the others the vehicles pend.
     pub(super) fn route(&mut self, ring: &mut Ring, now: Now) {
-        let Core { routed, engine, connections, fleet, seen, outbound, flushable, metrics, config, .. } = self;
+        let Core {
+            routed,
+            engine,
+            connections,
+            fleet,
+            seen,
+            outbound,
+            flushable,
+            metrics,
+            config,
+            ..
+        } = self;
         let per_frame = config.limits.positions_per_frame_max;
         let (mut matches, mut delivered) = (0u64, 0u64);
         routed.drain(|fleet_id, dirty| {
-            let names = Names { fleet, of: fleet_id, size: fleet.registry.fleet_size(fleet_id) };
+            let names = Names {
+                fleet,
+                of: fleet_id,
+                size: fleet.registry.fleet_size(fleet_id),
+            };
             engine.route(fleet_id, dirty, |matched| {
                 matches += (matched.members.len() * matched.vehicles.len()) as u64;
                 outbound.shared.clear();
                 let mut read = false;
                 for member in matched.members {
-                    let Some((key, connection)) = connections.slot_mut(member.0) else { continue };
+                    let Some((key, connection)) = connections.slot_mut(member.0) else {
+                        continue;
+                    };
                     let free = !connection.sending && connection.queue.is_none();
                     let json = connection.json;
-                    let Peer::Dashboard(dashboard) = &mut connection.peer else { continue };
+                    let Peer::Dashboard(dashboard) = &mut connection.peer else {
+                        continue;
+                    };
                     if !(free && dashboard.is_current(names.size, now)) {
-                        dashboard.pending.extend(matched.vehicles.iter().map(|vehicle| vehicle.0));
+                        dashboard
+                            .pending
+                            .extend(matched.vehicles.iter().map(|vehicle| vehicle.0));
                         mark(connection, key, flushable);
                         continue;
                     }
-                    let audience = Audience { json, named: dashboard.named };
-                    let made = outbound.shared.iter().find(|(made_for, _)| *made_for == audience);
+                    let audience = Audience {
+                        json,
+                        named: dashboard.named,
+                    };
+                    let made = outbound
+                        .shared
+                        .iter()
+                        .find(|(made_for, _)| *made_for == audience);
                     let frame = match made {
                         Some((_, frame)) => frame.clone(),
                         None => {
                             if !std::mem::replace(&mut read, true) {
-                                outbound.read(matched.vehicles.iter().copied(), &fleet.positions, seen);
+                                outbound.read(
+                                    matched.vehicles.iter().copied(),
+                                    &fleet.positions,
+                                    seen,
+                                );
                             }
-                            let Some(frame) = outbound.compose(audience, names, per_frame, now) else { continue };
+                            let Some(frame) = outbound.compose(audience, names, per_frame, now)
+                            else {
+                                continue;
+                            };
                             outbound.shared.push((audience, frame.clone()));
                             frame
                         }
@@ -206,6 +295,7 @@ impl Core {
                     dashboard.named = dashboard.named.map(|named| named.max(names.size));
                     dashboard.not_before_ms = now.mono_ms + u64::from(dashboard.min_interval_ms);
                     connection.sending = true;
+                    connection.sending_since = now.stamp();
                     metrics.sends.inc();
                     ring.send(connection.fd, key, frame);
                 }
@@ -230,7 +320,9 @@ impl Core {
     }
 
     fn flush_one(&mut self, ring: &mut Ring, key: Key, now: Now) {
-        let Some(connection) = self.connections.get_mut(key) else { return };
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
         connection.flushable = false;
         if connection.sending {
             return;
@@ -244,46 +336,73 @@ impl Core {
                 None => return,
             },
         };
-        let Some(connection) = self.connections.get_mut(key) else { return };
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
         connection.sending = true;
+        connection.sending_since = now.stamp();
         self.metrics.sends.inc();
         ring.send(connection.fd, key, frame);
     }
 
     /// A dashboard's own frame: what pends, and the names that it lacks.
     fn next_positions(&mut self, key: Key, now: Now) -> Option<Frame> {
-        let Core { connections, fleet, seen, outbound, metrics, config, .. } = self;
+        let Core {
+            connections,
+            fleet,
+            seen,
+            outbound,
+            metrics,
+            config,
+            ..
+        } = self;
         let connection = connections.get_mut(key)?;
         let json = connection.json;
-        let Peer::Dashboard(dashboard) = &mut connection.peer else { return None };
+        let Peer::Dashboard(dashboard) = &mut connection.peer else {
+            return None;
+        };
         if dashboard.not_before_ms > now.mono_ms {
             if !std::mem::replace(&mut dashboard.held, true) {
-                outbound.held.push(Reverse((dashboard.not_before_ms, key.slot, key.generation)));
+                outbound
+                    .held
+                    .push(Reverse((dashboard.not_before_ms, key.slot, key.generation)));
             }
             return None;
         }
         let size = fleet.registry.fleet_size(dashboard.fleet);
-        let names = Names { fleet, of: dashboard.fleet, size };
-        let missing = dashboard.named.map_or(0, |named| size.saturating_sub(named));
+        let names = Names {
+            fleet,
+            of: dashboard.fleet,
+            size,
+        };
+        let missing = dashboard
+            .named
+            .map_or(0, |named| size.saturating_sub(named));
         let per_frame = config.limits.positions_per_frame_max;
         let mut vehicles = std::mem::take(&mut outbound.vehicles);
         vehicles.clear();
         if missing <= NAMES_PER_MESSAGE_MAX {
-            vehicles.extend(dashboard.pending.iter().take(per_frame).map(VehicleIndex));
-            if vehicles.len() as u64 == dashboard.pending.len() {
-                dashboard.pending = roaring::RoaringBitmap::new();
-            } else if let Some(last) = vehicles.last() {
-                dashboard.pending.remove_range(..=last.0);
-            }
+            dashboard.take_pending(per_frame, &mut vehicles);
         }
         outbound.read(vehicles.iter().copied(), &fleet.positions, seen);
         outbound.vehicles = vehicles;
-        let frame = outbound.compose(Audience { json, named: dashboard.named }, names, per_frame, now);
-        dashboard.named = dashboard.named.map(|named| named + missing.min(NAMES_PER_MESSAGE_MAX));
-        if frame.is_some() {
+        let frame = outbound.compose(
+            Audience {
+                json,
+                named: dashboard.named,
+            },
+            names,
+            per_frame,
+            now,
+        );
+        dashboard.named = dashboard
+            .named
+            .map(|named| named + missing.min(NAMES_PER_MESSAGE_MAX));
+        if frame.is_some() && !outbound.fixes.is_empty() {
             metrics.positions_out.add(outbound.fixes.len() as u64);
             dashboard.not_before_ms = now.mono_ms + u64::from(dashboard.min_interval_ms);
-        } else if !dashboard.pending.is_empty() {
+        }
+        if frame.is_none() && !dashboard.pending.is_empty() {
             // A whole frame's worth of vehicles that never reported: go on with the rest in the next tick.
             self.mark_flushable(key);
         }
@@ -292,11 +411,15 @@ impl Core {
 
     /// Whether a dashboard has positions or names to come.
     pub(super) fn owes_positions(&mut self, key: Key) -> bool {
-        let Some(connection) = self.connections.get_mut(key) else { return false };
+        let Some(connection) = self.connections.get_mut(key) else {
+            return false;
+        };
         match &connection.peer {
             Peer::Dashboard(dashboard) => {
                 !dashboard.pending.is_empty()
-                    || dashboard.named.is_some_and(|named| named < self.fleet.registry.fleet_size(dashboard.fleet))
+                    || dashboard.named.is_some_and(|named| {
+                        named < self.fleet.registry.fleet_size(dashboard.fleet)
+                    })
             }
             _ => false,
         }
@@ -322,5 +445,28 @@ impl Core {
 fn mark(connection: &mut Connection, key: Key, flushable: &mut Vec<Key>) {
     if !std::mem::replace(&mut connection.flushable, true) {
         flushable.push(key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use longhaul_filter_engine::FleetId;
+
+    use super::*;
+
+    /// Vehicle 1 reports all the time; vehicles 2 to 5 must be sent as well.
+    #[test]
+    fn a_long_pending_set_is_sent_in_turns() {
+        let mut dashboard = Dashboard::new(FleetId(0));
+        dashboard.pending = (1..=5).collect();
+        let mut sent = Vec::new();
+        for _ in 0..3 {
+            let mut taken = Vec::new();
+            dashboard.take_pending(2, &mut taken);
+            sent.extend(taken.iter().map(|vehicle| vehicle.0));
+            dashboard.pending.insert(1);
+        }
+        assert_eq!(sent, [1, 2, 3, 4, 1, 5]);
+        assert_eq!(dashboard.pending.iter().collect::<Vec<_>>(), [1]);
     }
 }

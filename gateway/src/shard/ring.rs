@@ -73,7 +73,10 @@ pub struct Key {
 
 impl Key {
     /// For operations that belong to no connection.
-    pub const NOBODY: Key = Key { slot: u32::MAX, generation: 0 };
+    pub const NOBODY: Key = Key {
+        slot: u32::MAX,
+        generation: 0,
+    };
 
     fn tag(self, op: Op) -> u64 {
         (op as u64) << 56 | u64::from(self.generation & 0xFF_FFFF) << 32 | u64::from(self.slot)
@@ -103,7 +106,10 @@ impl Completion {
 
     /// Whose it is.
     pub fn key(&self) -> Key {
-        Key { slot: self.tag as u32, generation: (self.tag >> 32) as u32 & 0xFF_FFFF }
+        Key {
+            slot: self.tag as u32,
+            generation: (self.tag >> 32) as u32 & 0xFF_FFFF,
+        }
     }
 
     /// Whether a multishot operation goes on.
@@ -135,7 +141,9 @@ pub struct Ring {
 
 impl std::fmt::Debug for Ring {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ring").field("backlog", &self.backlog.len()).finish_non_exhaustive()
+        f.debug_struct("Ring")
+            .field("backlog", &self.backlog.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -154,14 +162,26 @@ impl Ring {
             .map_err(|error| match error.raw_os_error() {
                 Some(libc::EPERM | libc::ENOSYS | libc::EACCES) => RingError::Blocked(error),
                 Some(libc::EINVAL) => RingError::TooOld("IORING_SETUP_DEFER_TASKRUN (6.1)"),
-                _ => RingError::Io { doing: "io_uring_setup", error },
+                _ => RingError::Io {
+                    doing: "io_uring_setup",
+                    error,
+                },
             })?;
         probe(&ring)?;
         let io = |doing| move |error| RingError::Io { doing, error };
-        ring.submitter().register_eventfd(doorbell).map_err(io("registering the doorbell eventfd"))?;
-        let buffers = BufferPool::register(&ring, config.buffers, config.buffer_bytes)
-            .map_err(io("registering receive buffers (receive.buffers must be a power of two)"))?;
-        Ok(Ring { ring, buffers, backlog: VecDeque::new(), in_flight: Vec::new(), sends: 0 })
+        ring.submitter()
+            .register_eventfd(doorbell)
+            .map_err(io("registering the doorbell eventfd"))?;
+        let buffers = BufferPool::register(&ring, config.buffers, config.buffer_bytes).map_err(
+            io("registering receive buffers (receive.buffers must be a power of two)"),
+        )?;
+        Ok(Ring {
+            ring,
+            buffers,
+            backlog: VecDeque::new(),
+            in_flight: Vec::new(),
+            sends: 0,
+        })
     }
 
     fn push(&mut self, entry: squeue::Entry) {
@@ -178,7 +198,9 @@ impl Ring {
     /// Accepts connections until told otherwise.
     pub fn accept(&mut self, listener: RawFd) {
         let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-        let entry = opcode::AcceptMulti::new(types::Fd(listener)).flags(flags).build();
+        let entry = opcode::AcceptMulti::new(types::Fd(listener))
+            .flags(flags)
+            .build();
         self.push(entry.user_data(Key::NOBODY.tag(Op::Accept)));
     }
 
@@ -190,8 +212,14 @@ impl Ring {
 
     /// Receives once: for a connection that a poll has found readable.
     pub fn receive_once(&mut self, fd: RawFd, key: Key) {
-        let entry = opcode::Recv::new(types::Fd(fd), std::ptr::null_mut(), 0).buf_group(buffers::GROUP).build();
-        self.push(entry.flags(squeue::Flags::BUFFER_SELECT).user_data(key.tag(Op::Receive)));
+        let entry = opcode::Recv::new(types::Fd(fd), std::ptr::null_mut(), 0)
+            .buf_group(buffers::GROUP)
+            .build();
+        self.push(
+            entry
+                .flags(squeue::Flags::BUFFER_SELECT)
+                .user_data(key.tag(Op::Receive)),
+        );
     }
 
     /// Ends multishot receive; its last completion says `ECANCELED`.
@@ -203,7 +231,11 @@ impl Ring {
     /// Asks for one completion when bytes or an end come: a third of the kernel memory of an armed receive.
     pub fn poll(&mut self, fd: RawFd, key: Key) {
         let events = (libc::POLLIN | libc::POLLRDHUP) as u32;
-        self.push(opcode::PollAdd::new(types::Fd(fd), events).build().user_data(key.tag(Op::Poll)));
+        self.push(
+            opcode::PollAdd::new(types::Fd(fd), events)
+                .build()
+                .user_data(key.tag(Op::Poll)),
+        );
     }
 
     /// Sends the whole frame (`MSG_WAITALL`: one completion, after its last byte or an error).
@@ -242,7 +274,11 @@ impl Ring {
 
     /// Closes a descriptor that nothing is armed on any more.
     pub fn close(&mut self, fd: RawFd) {
-        self.push(opcode::Close::new(types::Fd(fd)).build().user_data(Key::NOBODY.tag(Op::Forget)));
+        self.push(
+            opcode::Close::new(types::Fd(fd))
+                .build()
+                .user_data(Key::NOBODY.tag(Op::Forget)),
+        );
     }
 
     /// Whether entries wait to be submitted.
@@ -277,7 +313,11 @@ impl Ring {
     fn drain(&mut self, out: &mut Vec<Completion>) {
         let in_flight = &mut self.in_flight;
         out.extend(self.ring.completion().map(|entry| {
-            let completion = Completion { tag: entry.user_data(), result: entry.result(), flags: entry.flags() };
+            let completion = Completion {
+                tag: entry.user_data(),
+                result: entry.result(),
+                flags: entry.flags(),
+            };
             if completion.op() == Op::Send
                 && let Some(frame) = in_flight.get_mut(completion.key().slot as usize)
             {
@@ -292,7 +332,11 @@ impl Ring {
         loop {
             let queued = self.ring.submission().len() as u32;
             // SAFETY: no argument pointer is passed; entries are sound as said at `push`.
-            match unsafe { self.ring.submitter().enter::<libc::sigset_t>(queued, 0, flags, None) } {
+            match unsafe {
+                self.ring
+                    .submitter()
+                    .enter::<libc::sigset_t>(queued, 0, flags, None)
+            } {
                 Ok(_) => {}
                 Err(error) => match error.raw_os_error() {
                     Some(libc::EINTR) => continue,
@@ -317,7 +361,11 @@ impl Ring {
 
     /// Lets `handle` see (and change: unmasking is in place) the bytes of a receive, then gives the buffer back.
     /// Without a buffer, which is so for an error or an end, `handle` is not called.
-    pub fn with_received<R>(&mut self, completion: &Completion, handle: impl FnOnce(&mut [u8]) -> R) -> Option<R> {
+    pub fn with_received<R>(
+        &mut self,
+        completion: &Completion,
+        handle: impl FnOnce(&mut [u8]) -> R,
+    ) -> Option<R> {
         let id = cqueue::buffer_select(completion.flags)?;
         let length = usize::try_from(completion.result).unwrap_or(0);
         let handled = handle(self.buffers.bytes(id, length));
@@ -336,7 +384,12 @@ impl Drop for Ring {
 
 fn probe(ring: &IoUring) -> Result<(), RingError> {
     let mut probe = Probe::new();
-    ring.submitter().register_probe(&mut probe).map_err(|error| RingError::Io { doing: "probing operations", error })?;
+    ring.submitter()
+        .register_probe(&mut probe)
+        .map_err(|error| RingError::Io {
+            doing: "probing operations",
+            error,
+        })?;
     let needed = [
         (opcode::AcceptMulti::CODE, "accept"),
         (opcode::RecvMulti::CODE, "recv"),

@@ -26,10 +26,16 @@ struct Slot<T> {
 impl<T> Slab<T> {
     /// Empty; never holds more than `slots_max`.
     pub fn new(slots_max: usize) -> Slab<T> {
-        Slab { chunks: Vec::new(), free: Vec::new(), used: 0, live: 0, slots_max }
+        Slab {
+            chunks: Vec::new(),
+            free: Vec::new(),
+            used: 0,
+            live: 0,
+            slots_max,
+        }
     }
 
-    /// Stores what `make` returns; gives the value back if the slab is full.
+    /// Stores a value; gives it back if the slab is full.
     pub fn insert(&mut self, value: T) -> Result<Key, T> {
         if self.live >= self.slots_max {
             return Err(value);
@@ -40,26 +46,43 @@ impl<T> Slab<T> {
             slot
         });
         if self.chunks.len() <= slot as usize / CHUNK {
-            self.chunks.push((0..CHUNK).map(|_| Slot { generation: 0, value: None }).collect());
+            self.chunks.push(
+                (0..CHUNK)
+                    .map(|_| Slot {
+                        generation: 0,
+                        value: None,
+                    })
+                    .collect(),
+            );
         }
         let entry = &mut self.chunks[slot as usize / CHUNK][slot as usize % CHUNK];
         entry.value = Some(value);
         self.live += 1;
-        Ok(Key { slot, generation: entry.generation })
+        Ok(Key {
+            slot,
+            generation: entry.generation,
+        })
     }
 
     /// The value of a key that is not stale.
     #[inline]
     pub fn get_mut(&mut self, key: Key) -> Option<&mut T> {
         let entry = self.entry(key.slot)?;
-        if entry.generation == key.generation { entry.value.as_mut() } else { None }
+        if entry.generation == key.generation {
+            entry.value.as_mut()
+        } else {
+            None
+        }
     }
 
     /// The value in a slot, with its current key.
     #[inline]
     pub fn slot_mut(&mut self, slot: u32) -> Option<(Key, &mut T)> {
         let entry = self.entry(slot)?;
-        let key = Key { slot, generation: entry.generation };
+        let key = Key {
+            slot,
+            generation: entry.generation,
+        };
         entry.value.as_mut().map(|value| (key, value))
     }
 
@@ -87,7 +110,9 @@ impl<T> Slab<T> {
     }
 
     fn entry(&mut self, slot: u32) -> Option<&mut Slot<T>> {
-        self.chunks.get_mut(slot as usize / CHUNK)?.get_mut(slot as usize % CHUNK)
+        self.chunks
+            .get_mut(slot as usize / CHUNK)?
+            .get_mut(slot as usize % CHUNK)
     }
 }
 
@@ -118,7 +143,10 @@ mod tests {
         let first = slab.insert(0).unwrap();
         slab.slot_mut(0).unwrap();
         slab.entry(0).unwrap().generation = GENERATION_MASK;
-        let last = Key { generation: GENERATION_MASK, ..first };
+        let last = Key {
+            generation: GENERATION_MASK,
+            ..first
+        };
         assert_eq!(slab.remove(last), Some(0));
         assert_eq!(slab.insert(1).unwrap().generation, 0);
     }

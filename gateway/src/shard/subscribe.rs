@@ -4,20 +4,21 @@ use longhaul_codec::{Ack, AckKind, ErrorCode, Message, MessageRef};
 use longhaul_filter_engine::{FleetId, SubscriberId, VehicleSet, Wanted};
 use roaring::RoaringBitmap;
 
-use super::{Core, connection::Peer, ring::Key};
-use crate::session::{
-    dashboard::{self, DashboardRequest, Ids, SubscriptionRules},
-    rejection::Rejection,
+use super::{Core, clock::Now, connection::Peer, ring::Key};
+use crate::{
+    limits::NAMES_PER_MESSAGE_MAX,
+    session::{
+        dashboard::{self, DashboardRequest, Ids, SubscriptionRules},
+        rejection::Rejection,
+    },
 };
 
-/// Ids in one `Names` message that answers a Subscribe.
-const NAMES_PER_MESSAGE_MAX: usize = 4_096;
 /// `Ack.watching` for the whole fleet.
 const WATCHING_ALL: u32 = u32::MAX;
 
 impl Core {
     /// A dashboard's message.
-    pub(super) fn from_dashboard(&mut self, key: Key, message: MessageRef<'_>) {
+    pub(super) fn from_dashboard(&mut self, key: Key, message: MessageRef<'_>, now: Now) {
         let limits = &self.config.limits;
         let rules = SubscriptionRules {
             vehicles_max: limits.subscription_vehicles_max as usize,
@@ -25,7 +26,7 @@ impl Core {
             min_interval_ms_max: limits.min_interval_ms_max,
         };
         let outcome = match dashboard::understand(message, rules) {
-            Ok(request) => self.obey(key, request),
+            Ok(request) => self.obey(key, request, now),
             Err(rejection) => Err(rejection),
         };
         if let Err(rejection) = outcome {
@@ -33,30 +34,49 @@ impl Core {
         }
     }
 
-    fn obey(&mut self, key: Key, asked: DashboardRequest<'_>) -> Result<(), Rejection> {
-        let Some(fleet) = self.dashboard_fleet(key) else { return Ok(()) };
-        let mut wanted = self.engine.wanted(SubscriberId(key.slot)).unwrap_or_default();
+    fn obey(&mut self, key: Key, asked: DashboardRequest<'_>, now: Now) -> Result<(), Rejection> {
+        let Some(fleet) = self.dashboard_fleet(key) else {
+            return Ok(());
+        };
+        let mut wanted = self
+            .engine
+            .wanted(SubscriberId(key.slot))
+            .unwrap_or_default();
         let (kind, id) = match asked {
-            DashboardRequest::Subscribe { request, replace, whole_fleet, vehicles, min_interval_ms } => {
+            DashboardRequest::Subscribe {
+                request,
+                replace,
+                whole_fleet,
+                vehicles,
+                min_interval_ms,
+            } => {
                 self.metrics.messages_subscribe.inc();
                 if replace {
                     wanted = Wanted::default();
                 }
                 wanted.whole |= whole_fleet;
+                self.check_size(fleet, request, &wanted, vehicles)?;
                 let indexes = self.intern(fleet, request, vehicles)?;
                 wanted.vehicles.extend(&indexes);
-                self.check_size(request, &wanted)?;
                 self.name(key, vehicles, &indexes);
-                self.set_interval(key, min_interval_ms);
+                self.set_interval(key, min_interval_ms, now);
                 (AckKind::Subscribe, request)
             }
-            DashboardRequest::Unsubscribe { request, everything, whole_fleet, vehicles } => {
+            DashboardRequest::Unsubscribe {
+                request,
+                everything,
+                whole_fleet,
+                vehicles,
+            } => {
                 self.metrics.messages_unsubscribe.inc();
                 if everything {
                     wanted = Wanted::default();
                 }
                 wanted.whole &= !whole_fleet;
-                for vehicle in vehicles.iter().filter_map(|id| self.fleet.registry.find(fleet, id)) {
+                for vehicle in vehicles
+                    .iter()
+                    .filter_map(|id| self.fleet.registry.find(fleet, id))
+                {
                     wanted.vehicles.remove(vehicle.0);
                 }
                 (AckKind::Unsubscribe, request)
@@ -79,19 +99,32 @@ impl Core {
         }
     }
 
-    fn set_interval(&mut self, key: Key, min_interval_ms: u32) {
+    fn set_interval(&mut self, key: Key, min_interval_ms: u32, now: Now) {
         if let Some(connection) = self.connections.get_mut(key)
             && let Peer::Dashboard(dashboard) = &mut connection.peer
         {
             dashboard.min_interval_ms = min_interval_ms;
+            dashboard.not_before_ms = dashboard
+                .not_before_ms
+                .min(now.mono_ms + u64::from(min_interval_ms));
         }
     }
 
     /// The indexes of these ids. A vehicle that never connected is given one: its positions come once it reports.
-    fn intern(&self, fleet: FleetId, request: u64, vehicles: Ids<'_>) -> Result<Vec<u32>, Rejection> {
+    fn intern(
+        &self,
+        fleet: FleetId,
+        request: u64,
+        vehicles: Ids<'_>,
+    ) -> Result<Vec<u32>, Rejection> {
         vehicles
             .iter()
-            .map(|id| self.fleet.registry.vehicle(fleet, id).map(|vehicle| vehicle.0))
+            .map(|id| {
+                self.fleet
+                    .registry
+                    .vehicle(fleet, id)
+                    .map(|vehicle| vehicle.0)
+            })
             .collect::<Result<_, _>>()
             .map_err(|error| {
                 self.metrics.limit_hit_registry.add(1);
@@ -99,12 +132,27 @@ impl Core {
             })
     }
 
-    fn check_size(&self, request: u64, wanted: &Wanted) -> Result<(), Rejection> {
-        let (count, limit) = (wanted.vehicles.len(), u64::from(self.config.limits.subscription_vehicles_max));
+    /// Refuses a wish that is too large before any of its ids is given an index.
+    fn check_size(
+        &self,
+        fleet: FleetId,
+        request: u64,
+        wanted: &Wanted,
+        ids: Ids<'_>,
+    ) -> Result<(), Rejection> {
+        let limit = u64::from(self.config.limits.subscription_vehicles_max);
+        if wanted.vehicles.len() + ids.len() as u64 <= limit {
+            return Ok(());
+        }
+        let is_new = |id: &&str| {
+            let known = self.fleet.registry.find(fleet, id);
+            known.is_none_or(|vehicle| !wanted.vehicles.contains(vehicle.0))
+        };
+        let count = wanted.vehicles.len() + ids.iter().filter(is_new).count() as u64;
         if count <= limit {
             return Ok(());
         }
-        self.metrics.limit_hit_subscription.add(1);
+        self.metrics.limit_hit_subscription.inc();
         let says = format!(
             "this would watch {count} vehicles by id, the limit is {limit} (limits.subscription_vehicles_max); \
              use whole_fleet, or Unsubscribe some first"
@@ -114,10 +162,19 @@ impl Core {
 
     /// Tells the dashboard which index stands for which id.
     fn name(&mut self, key: Key, vehicles: Ids<'_>, indexes: &[u32]) {
-        let Some(json) = self.connections.get_mut(key).map(|connection| connection.json) else { return };
+        let Some(json) = self
+            .connections
+            .get_mut(key)
+            .map(|connection| connection.json)
+        else {
+            return;
+        };
         let mut entries = indexes.iter().copied().zip(vehicles.iter());
-        for _ in 0..indexes.len().div_ceil(NAMES_PER_MESSAGE_MAX) {
-            let frame = self.outbound.names(entries.by_ref().take(NAMES_PER_MESSAGE_MAX), json);
+        let per_message = NAMES_PER_MESSAGE_MAX as usize;
+        for _ in 0..indexes.len().div_ceil(per_message) {
+            let frame = self
+                .outbound
+                .names(entries.by_ref().take(per_message), json);
             self.enqueue(key, frame);
         }
     }
@@ -127,9 +184,16 @@ impl Core {
         self.metrics.subscriptions.inc();
         let whole = wanted.whole;
         let subscriber = SubscriberId(key.slot);
-        let before = self.engine.effective(subscriber).cloned().unwrap_or_default();
-        let change = self.engine.set(subscriber, fleet, &VehicleSet::Whole, wanted);
-        self.exchange.announce(&self.fleet, &mut self.seen, fleet, &change);
+        let before = self
+            .engine
+            .effective(subscriber)
+            .cloned()
+            .unwrap_or_default();
+        let change = self
+            .engine
+            .set(subscriber, fleet, &VehicleSet::Whole, wanted);
+        self.exchange
+            .announce(&self.fleet, &mut self.seen, fleet, &change);
         let snapshot = match (change.added, before) {
             (VehicleSet::Some(vehicles), _) => vehicles,
             (VehicleSet::Whole, VehicleSet::Some(before)) => self.known_vehicles(fleet) - before,
@@ -142,22 +206,33 @@ impl Core {
                 dashboard.pending &= effective;
             }
             dashboard.pending |= snapshot;
-            dashboard.named = if whole { dashboard.named.or(Some(0)) } else { None };
+            dashboard.named = if whole {
+                dashboard.named.or(Some(0))
+            } else {
+                None
+            };
         }
         self.mark_flushable(key);
     }
 
     fn known_vehicles(&self, fleet: FleetId) -> RoaringBitmap {
         let mut known = RoaringBitmap::new();
-        self.fleet.registry.joined(fleet, 0, self.fleet.registry.fleet_size(fleet), |vehicle, _| {
-            known.insert(vehicle.0);
-        });
+        self.fleet.registry.joined(
+            fleet,
+            0,
+            self.fleet.registry.fleet_size(fleet),
+            |vehicle, _| {
+                known.insert(vehicle.0);
+            },
+        );
         known
     }
 
     /// A connection leaves the open phase: nothing is routed to it from now on.
     pub(super) fn retire(&mut self, key: Key) {
-        let Some(connection) = self.connections.get_mut(key) else { return };
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
         if connection.phase != super::connection::Phase::Open {
             return;
         }
@@ -169,7 +244,8 @@ impl Core {
                 let fleet = dashboard.fleet;
                 self.metrics.connections_open_dashboard.sub(1);
                 let change = self.engine.remove(SubscriberId(key.slot));
-                self.exchange.announce(&self.fleet, &mut self.seen, fleet, &change);
+                self.exchange
+                    .announce(&self.fleet, &mut self.seen, fleet, &change);
             }
             Peer::Handshake(_) => self.metrics.connections_open_handshake.sub(1),
             Peer::Echo(_) => self.metrics.connections_open_echo.sub(1),

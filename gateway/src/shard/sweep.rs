@@ -8,12 +8,11 @@ use super::{
     ring::{Key, Ring},
 };
 use crate::{
+    limits::LINGER_MS,
     session::close,
     websocket::{Control, Refusal, outgoing},
 };
 
-/// How long a peer may take to end its half after our last frame.
-const LINGER_MS: u64 = 2_000;
 /// The longest and shortest periods in which every connection is looked at once.
 const PERIOD_MS: std::ops::RangeInclusive<u64> = 250..=5_000;
 
@@ -42,7 +41,10 @@ impl Core {
     /// Looks at this tick's slice.
     pub(super) fn sweep(&mut self, ring: &mut Ring, now: Now) {
         let settings = &self.config.connection;
-        let shortest = settings.handshake_timeout_ms.min(settings.quiet_after_ms).min(settings.heartbeat_ms);
+        let shortest = settings
+            .handshake_timeout_ms
+            .min(settings.quiet_after_ms)
+            .min(settings.heartbeat_ms);
         let period = (shortest / 4).clamp(*PERIOD_MS.start(), *PERIOD_MS.end());
         let slots = self.connections.slots();
         for _ in 0..self.sweep.due(now.mono_ms, slots, period) {
@@ -56,19 +58,33 @@ impl Core {
 
     fn look_at(&mut self, ring: &mut Ring, key: Key, now: Now) {
         let settings = &self.config.connection;
-        let Some(connection) = self.connections.get_mut(key) else { return };
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
         let silent_ms = now.stamp().ms_since(connection.heard);
         let handshaking = matches!(connection.peer, Peer::Handshake(_));
+        let stalled = connection.sending
+            && now.stamp().ms_since(connection.sending_since) >= settings.send_timeout_ms;
         match connection.phase {
             Phase::Aborting => {}
+            _ if stalled => {
+                // A close frame would only wait behind the one that the peer does not take.
+                self.metrics.closed_slow.inc();
+                self.abort(ring, key);
+            }
             Phase::Lingering if silent_ms >= LINGER_MS => self.abort(ring, key),
-            Phase::Closing if silent_ms >= settings.send_timeout_ms + LINGER_MS => self.abort(ring, key),
+            Phase::Closing if silent_ms >= settings.send_timeout_ms + LINGER_MS => {
+                self.abort(ring, key)
+            }
             Phase::Lingering | Phase::Closing => {}
             Phase::Open if handshaking => {
                 // Since it was accepted, not since its last byte: trickling in a header buys no time.
                 if now.stamp().ms_since(connection.active) >= settings.handshake_timeout_ms {
                     let reason = "no complete upgrade request came in time (connection.handshake_timeout_ms)";
-                    self.refuse(key, &Refusal::new(http::StatusCode::REQUEST_TIMEOUT, reason));
+                    self.refuse(
+                        key,
+                        &Refusal::new(http::StatusCode::REQUEST_TIMEOUT, reason),
+                    );
                 }
             }
             Phase::Open if u64::from(connection.expires_s) * 1_000 <= now.unix_ms => {
@@ -103,7 +119,11 @@ mod tests {
         let looked: u32 = (1..=5_000).map(|ms| sweep.due(ms, 777, 5_000)).sum();
         assert_eq!(looked, 777, "millisecond by millisecond");
         assert_eq!(sweep.due(10_000, 777, 5_000), 777, "after a pause");
-        assert_eq!(sweep.due(1_000_000, 777, 5_000), 777, "after a long pause: once, not often");
+        assert_eq!(
+            sweep.due(1_000_000, 777, 5_000),
+            777,
+            "after a long pause: once, not often"
+        );
         assert_eq!(sweep.due(1_000_000, 777, 5_000), 0);
         assert_eq!(sweep.due(2_000_000, 0, 5_000), 0);
     }

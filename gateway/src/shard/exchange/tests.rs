@@ -4,7 +4,9 @@
 use std::{collections::HashMap, sync::Arc};
 
 use longhaul_codec::Fix;
-use longhaul_filter_engine::{Engine, FleetId, RoaringBitmap, SubscriberId, VehicleIndex, VehicleSet, Wanted};
+use longhaul_filter_engine::{
+    Engine, FleetId, RoaringBitmap, SubscriberId, VehicleIndex, VehicleSet, Wanted,
+};
 use proptest::prelude::*;
 
 use super::*;
@@ -38,7 +40,12 @@ enum Step {
     /// A vehicle reports through a shard.
     Report { shard: usize, vehicle: u32 },
     /// A dashboard sets its filter.
-    Watch { shard: usize, dashboard: u32, whole: bool, vehicles: Vec<u32> },
+    Watch {
+        shard: usize,
+        dashboard: u32,
+        whole: bool,
+        vehicles: Vec<u32>,
+    },
     /// A dashboard leaves.
     Leave { shard: usize, dashboard: u32 },
     /// A shard exchanges and routes, and flushes those of its dashboards that are free.
@@ -47,14 +54,20 @@ enum Step {
 
 impl World {
     fn new(inbox_letters: usize) -> World {
-        let limits = Config::defaults().expect("the defaults are complete").limits;
+        let limits = Config::defaults()
+            .expect("the defaults are complete")
+            .limits;
         let fleet = Fleet::new(&limits);
         let id = fleet.registry.fleet("fleet").expect("room");
         for n in 1..=VEHICLES {
-            assert_eq!(fleet.registry.vehicle(id, &format!("v{n}")), Ok(VehicleIndex(n)));
+            assert_eq!(
+                fleet.registry.vehicle(id, &format!("v{n}")),
+                Ok(VehicleIndex(n))
+            );
         }
-        let inboxes: Arc<[Arc<Inbox>]> =
-            (0..SHARDS).map(|_| Inbox::new(inbox_letters).expect("an eventfd")).collect();
+        let inboxes: Arc<[Arc<Inbox>]> = (0..SHARDS)
+            .map(|_| Inbox::new(inbox_letters).expect("an eventfd"))
+            .collect();
         let shards = (0..SHARDS)
             .map(|shard| Half {
                 exchange: Exchange::new(shard, Arc::clone(&inboxes)),
@@ -65,23 +78,53 @@ impl World {
                 pending: HashMap::new(),
             })
             .collect();
-        World { fleet, id, shards, delivered: HashMap::new(), clock: 0 }
+        World {
+            fleet,
+            id,
+            shards,
+            delivered: HashMap::new(),
+            clock: 0,
+        }
     }
 
     fn step(&mut self, step: &Step) {
         match step {
             Step::Report { shard, vehicle } => {
                 self.clock += 1;
-                let fix = Fix { time_ms: self.clock, vehicle: *vehicle, ..Fix::default() };
+                let fix = Fix {
+                    time_ms: self.clock,
+                    vehicle: *vehicle,
+                    ..Fix::default()
+                };
                 self.fleet.positions.write(VehicleIndex(*vehicle), &fix);
-                self.shards[*shard].changed.mark(self.id, VehicleIndex(*vehicle));
+                self.shards[*shard]
+                    .changed
+                    .mark(self.id, VehicleIndex(*vehicle));
             }
-            Step::Watch { shard, dashboard, whole, vehicles } => {
+            Step::Watch {
+                shard,
+                dashboard,
+                whole,
+                vehicles,
+            } => {
                 let half = &mut self.shards[*shard];
-                let wanted = Wanted { whole: *whole, vehicles: vehicles.iter().copied().collect() };
-                let before = half.engine.effective(SubscriberId(*dashboard)).cloned().unwrap_or_default();
-                let change = half.engine.set(SubscriberId(*dashboard), self.id, &VehicleSet::Whole, wanted);
-                half.exchange.announce(&self.fleet, &mut half.seen, self.id, &change);
+                let wanted = Wanted {
+                    whole: *whole,
+                    vehicles: vehicles.iter().copied().collect(),
+                };
+                let before = half
+                    .engine
+                    .effective(SubscriberId(*dashboard))
+                    .cloned()
+                    .unwrap_or_default();
+                let change = half.engine.set(
+                    SubscriberId(*dashboard),
+                    self.id,
+                    &VehicleSet::Whole,
+                    wanted,
+                );
+                half.exchange
+                    .announce(&self.fleet, &mut half.seen, self.id, &change);
                 let everybody: RoaringBitmap = (1..=VEHICLES).collect();
                 let added = match (change.added, before) {
                     (VehicleSet::Whole, VehicleSet::Some(before)) => everybody - before,
@@ -89,21 +132,26 @@ impl World {
                     (VehicleSet::Some(vehicles), _) => vehicles,
                 };
                 let pending = half.pending.entry(*dashboard).or_default();
-                if let Some(VehicleSet::Some(effective)) = half.engine.effective(SubscriberId(*dashboard)) {
+                if let Some(VehicleSet::Some(effective)) =
+                    half.engine.effective(SubscriberId(*dashboard))
+                {
                     *pending &= effective;
                 }
                 *pending |= &added;
                 // A vehicle that comes back into a filter is a new subscription: its snapshot may repeat a position.
                 let (shard, dashboard) = (*shard, *dashboard);
-                self.delivered.retain(|&(s, d, v), _| (s, d) != (shard, dashboard) || !added.contains(v));
+                self.delivered
+                    .retain(|&(s, d, v), _| (s, d) != (shard, dashboard) || !added.contains(v));
             }
             Step::Leave { shard, dashboard } => {
                 let half = &mut self.shards[*shard];
                 let change = half.engine.remove(SubscriberId(*dashboard));
-                half.exchange.announce(&self.fleet, &mut half.seen, self.id, &change);
+                half.exchange
+                    .announce(&self.fleet, &mut half.seen, self.id, &change);
                 half.pending.remove(dashboard);
                 let (shard, dashboard) = (*shard, *dashboard);
-                self.delivered.retain(|&(s, d, _), _| (s, d) != (shard, dashboard));
+                self.delivered
+                    .retain(|&(s, d, _), _| (s, d) != (shard, dashboard));
             }
             Step::Tick { shard, free } => self.tick(*shard, *free),
         }
@@ -111,7 +159,12 @@ impl World {
 
     fn tick(&mut self, shard: usize, free: u32) {
         let half = &mut self.shards[shard];
-        half.exchange.run(&self.fleet, &mut half.changed, &mut half.routed, &mut half.seen);
+        half.exchange.run(
+            &self.fleet,
+            &mut half.changed,
+            &mut half.routed,
+            &mut half.seen,
+        );
         let (engine, pending) = (&mut half.engine, &mut half.pending);
         half.routed.drain(|fleet, dirty| {
             engine.route(fleet, dirty, |matched| {
@@ -127,10 +180,21 @@ impl World {
             }
             for vehicle in std::mem::take(vehicles) {
                 let watched = engine.effective(SubscriberId(*dashboard));
-                assert!(watched.is_some_and(|filter| filter.contains(VehicleIndex(vehicle))), "{vehicle} is not watched");
-                let Some(fix) = half.seen.read(&self.fleet.positions, VehicleIndex(vehicle)) else { continue };
-                let before = self.delivered.insert((shard, *dashboard, vehicle), fix.time_ms);
-                assert!(before < Some(fix.time_ms), "{vehicle} to {shard}/{dashboard}: {before:?}, then {}", fix.time_ms);
+                assert!(
+                    watched.is_some_and(|filter| filter.contains(VehicleIndex(vehicle))),
+                    "{vehicle} is not watched"
+                );
+                let Some(fix) = half.seen.read(&self.fleet.positions, VehicleIndex(vehicle)) else {
+                    continue;
+                };
+                let before = self
+                    .delivered
+                    .insert((shard, *dashboard, vehicle), fix.time_ms);
+                assert!(
+                    before < Some(fix.time_ms),
+                    "{vehicle} to {shard}/{dashboard}: {before:?}, then {}",
+                    fix.time_ms
+                );
             }
         }
     }
@@ -142,11 +206,20 @@ impl World {
         }
         for (shard, half) in self.shards.iter().enumerate() {
             for dashboard in 0..DASHBOARDS {
-                let Some(filter) = half.engine.effective(SubscriberId(dashboard)) else { continue };
+                let Some(filter) = half.engine.effective(SubscriberId(dashboard)) else {
+                    continue;
+                };
                 for vehicle in (1..=VEHICLES).filter(|v| filter.contains(VehicleIndex(*v))) {
-                    let newest = self.fleet.positions.read(VehicleIndex(vehicle)).map(|(fix, _)| fix.time_ms);
+                    let newest = self
+                        .fleet
+                        .positions
+                        .read(VehicleIndex(vehicle))
+                        .map(|(fix, _)| fix.time_ms);
                     let last = self.delivered.get(&(shard, dashboard, vehicle)).copied();
-                    assert_eq!(last, newest, "vehicle {vehicle} at dashboard {shard}/{dashboard}");
+                    assert_eq!(
+                        last, newest,
+                        "vehicle {vehicle} at dashboard {shard}/{dashboard}"
+                    );
                 }
             }
         }
@@ -181,9 +254,17 @@ proptest! {
 #[test]
 fn what_nobody_watches_travels_nowhere() {
     let mut world = World::new(8);
-    world.step(&Step::Report { shard: 0, vehicle: 1 });
+    world.step(&Step::Report {
+        shard: 0,
+        vehicle: 1,
+    });
     let half = &mut world.shards[0];
-    let exchanged = half.exchange.run(&world.fleet, &mut half.changed, &mut half.routed, &mut half.seen);
+    let exchanged = half.exchange.run(
+        &world.fleet,
+        &mut half.changed,
+        &mut half.routed,
+        &mut half.seen,
+    );
     assert_eq!(exchanged, Exchanged::default());
     assert!(half.changed.is_empty() && half.routed.is_empty());
 }

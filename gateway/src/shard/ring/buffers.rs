@@ -29,20 +29,38 @@ impl BufferPool {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
         }
         let memory = map(usize::from(count) * buffer_bytes)?;
-        let entries: *mut BufRingEntry = map(usize::from(count) * size_of::<BufRingEntry>())?.cast();
+        let entries: *mut BufRingEntry =
+            map(usize::from(count) * size_of::<BufRingEntry>())?.cast();
         // SAFETY: `entries` is a page-aligned mapping that holds `count` entries and is never unmapped.
-        unsafe { ring.submitter().register_buf_ring_with_flags(entries as u64, count, GROUP, 0) }?;
-        let mut pool = BufferPool { entries, memory, count, buffer_bytes, tail: 0 };
+        unsafe {
+            ring.submitter()
+                .register_buf_ring_with_flags(entries as u64, count, GROUP, 0)
+        }?;
+        let mut pool = BufferPool {
+            entries,
+            memory,
+            count,
+            buffer_bytes,
+            tail: 0,
+        };
         (0..count).for_each(|id| pool.give_back(id));
         Ok(pool)
     }
 
     /// The first `length` bytes of a buffer that the kernel has handed over with a completion.
     pub fn bytes(&mut self, id: u16, length: usize) -> &mut [u8] {
-        assert!(id < self.count && length <= self.buffer_bytes, "the kernel names our own buffers");
+        assert!(
+            id < self.count && length <= self.buffer_bytes,
+            "the kernel names our own buffers"
+        );
         // SAFETY: inside the mapping (asserted). The kernel gave this buffer up with the completion and gets it back
         // only through `give_back`, which needs `&mut self` and so ends this borrow. mmap zeroed it: initialised.
-        unsafe { std::slice::from_raw_parts_mut(self.memory.add(usize::from(id) * self.buffer_bytes), length) }
+        unsafe {
+            std::slice::from_raw_parts_mut(
+                self.memory.add(usize::from(id) * self.buffer_bytes),
+                length,
+            )
+        }
     }
 
     /// Makes a buffer available to the kernel again.
@@ -63,9 +81,15 @@ impl BufferPool {
 }
 
 fn map(bytes: usize) -> io::Result<*mut u8> {
-    let (prot, flags) =
-        (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_ANONYMOUS | libc::MAP_PRIVATE | libc::MAP_POPULATE);
+    let (prot, flags) = (
+        libc::PROT_READ | libc::PROT_WRITE,
+        libc::MAP_ANONYMOUS | libc::MAP_PRIVATE | libc::MAP_POPULATE,
+    );
     // SAFETY: a fresh anonymous mapping; no existing memory is touched.
     let memory = unsafe { libc::mmap(ptr::null_mut(), bytes, prot, flags, -1, 0) };
-    if memory == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(memory.cast()) }
+    if memory == libc::MAP_FAILED {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(memory.cast())
+    }
 }

@@ -23,7 +23,11 @@ impl Doorbell {
         // SAFETY: eventfd takes no pointer; the descriptor that it returns is fresh and owned by nobody else.
         unsafe {
             let fd = libc::eventfd(0, libc::EFD_CLOEXEC);
-            if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(Doorbell(OwnedFd::from_raw_fd(fd))) }
+            if fd < 0 {
+                Err(io::Error::last_os_error())
+            } else {
+                Ok(Doorbell(OwnedFd::from_raw_fd(fd)))
+            }
         }
     }
 
@@ -48,7 +52,11 @@ impl Doorbell {
         // SAFETY: dup returns a fresh descriptor, which the BufferedFile then owns and closes.
         unsafe {
             let fd = libc::fcntl(self.0.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 0);
-            if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(BufferedFile::from_raw_fd(fd)) }
+            if fd < 0 {
+                Err(io::Error::last_os_error())
+            } else {
+                Ok(BufferedFile::from_raw_fd(fd))
+            }
         }
     }
 }
@@ -61,5 +69,9 @@ impl Doorbell {
 pub fn unshare_descriptors() -> io::Result<()> {
     // SAFETY: no pointers. Descriptors that others made stay valid here as copies; those made from now on are ours,
     // and nothing passes descriptor numbers between threads except the doorbells, made before.
-    if unsafe { libc::unshare(libc::CLONE_FILES) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if unsafe { libc::unshare(libc::CLONE_FILES) } == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
