@@ -15,7 +15,7 @@ use crate::job::{HoldTask, Job, Notice, Order, Ready, Task};
 use crate::report::{grouped, write_json};
 use crate::run::{self, Interrupted};
 use crate::token::Role;
-use crate::usage::{self, Resident};
+use crate::usage::{self, Resident, Slab};
 
 /// How long the kernel may take to free what a run left behind.
 const RELEASE_MAX: Duration = Duration::from_secs(60);
@@ -50,6 +50,8 @@ struct IdleReport {
     /// The same, of sockets against a listener that only accepts.
     kernel_bytes_per_connection_bare: Option<f64>,
     kernel_bytes_over_bare: Option<f64>,
+    /// The same difference without caches of files, which other processes on the machine disturb.
+    kernel_unreclaimable_bytes_over_bare: Option<f64>,
     gateway_cpu_percent: Option<f64>,
     shards: Option<usize>,
     settle_seconds: f64,
@@ -81,8 +83,8 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// Kernel bytes per connection against listeners that only accept.
-    fn bare(&self) -> anyhow::Result<f64> {
+    /// What a connection to a listener that only accepts costs the kernel.
+    fn bare(&self) -> anyhow::Result<Kernel> {
         let connections = self.args.connections as usize;
         let processes = connections.div_ceil(CONNECTIONS_PER_PROCESS).max(1);
         let listeners = (0..processes)
@@ -94,16 +96,19 @@ impl Bench<'_> {
         let mut crew = Crew::start(&jobs)?;
         let ready = self.await_ready(&mut crew, "bare sockets")?;
         let after = self.steady_slab(SETTLE_MAX)?;
-        let per_connection = after.saturating_sub(before) as f64 / ready.connected.max(1) as f64;
-        eprintln!("bare sockets: {per_connection:.0} bytes of kernel memory each, both ends");
+        let kernel = Kernel::each(before, after, ready.connected);
+        eprintln!(
+            "bare sockets: {:.0} bytes of kernel memory each, both ends",
+            kernel.total
+        );
         crew.order(Order::Stop)?;
         await_held(&mut crew)?;
         drop((crew, listeners));
         self.steady_slab(RELEASE_MAX)?;
-        Ok(per_connection)
+        Ok(kernel)
     }
 
-    fn gateway(&self, bare: Option<f64>) -> anyhow::Result<IdleReport> {
+    fn gateway(&self, bare: Option<Kernel>) -> anyhow::Result<IdleReport> {
         let args = self.args;
         let config = format!("[connection]\nquiet_after_ms = {}\n", args.quiet_after_ms);
         let gateway = run::gateway(&args.gateway, args.connections as usize, Some(config))?;
@@ -135,7 +140,7 @@ impl Bench<'_> {
         let each = |now: Option<Resident>, then: Option<Resident>, of: fn(Resident) -> u64| {
             Some((of(now?) as f64 - of(then?) as f64) / count)
         };
-        let kernel = slab_after.saturating_sub(slab_before) as f64 / count;
+        let kernel = Kernel::each(slab_before, slab_after, ready.connected);
         let is_dashboard = args.role == IdleRole::Dashboard;
         Ok(IdleReport {
             command: "idle",
@@ -151,9 +156,11 @@ impl Bench<'_> {
             gateway_rss_bytes_per_connection: each(held, warm, |memory| memory.total),
             gateway_rss_anon_bytes_per_connection: each(held, warm, |memory| memory.anonymous),
             gateway_rss_bytes_per_connection_cold: each(held, cold, |memory| memory.total),
-            kernel_bytes_per_connection: kernel,
-            kernel_bytes_per_connection_bare: bare,
-            kernel_bytes_over_bare: bare.map(|bare| kernel - bare),
+            kernel_bytes_per_connection: kernel.total,
+            kernel_bytes_per_connection_bare: bare.map(|bare| bare.total),
+            kernel_bytes_over_bare: bare.map(|bare| kernel.total - bare.total),
+            kernel_unreclaimable_bytes_over_bare: bare
+                .map(|bare| kernel.unreclaimable - bare.unreclaimable),
             gateway_cpu_percent,
             shards: gateway.shards,
             settle_seconds,
@@ -272,7 +279,7 @@ impl Bench<'_> {
     }
 
     /// The kernel's slab memory once it no longer changes (or after `longest`).
-    fn steady_slab(&self, longest: Duration) -> anyhow::Result<u64> {
+    fn steady_slab(&self, longest: Duration) -> anyhow::Result<Slab> {
         eprintln!("waiting until the kernel's memory is steady");
         let began = Instant::now();
         let steady_bytes = STEADY_BYTES * u64::from(self.args.connections.max(1_000));
@@ -281,7 +288,7 @@ impl Bench<'_> {
         while steady < 3 && began.elapsed() < longest {
             self.sleep(LOOK)?;
             let now = usage::slab()?;
-            steady = if now.abs_diff(last) < steady_bytes {
+            steady = if now.unreclaimable.abs_diff(last.unreclaimable) < steady_bytes {
                 steady + 1
             } else {
                 0
@@ -322,6 +329,24 @@ impl Bench<'_> {
             bail!("ended by the user");
         }
         Ok(())
+    }
+}
+
+/// Kernel memory per connection, in bytes, of both ends.
+#[derive(Clone, Copy, Debug)]
+struct Kernel {
+    total: f64,
+    unreclaimable: f64,
+}
+
+impl Kernel {
+    fn each(before: Slab, after: Slab, connections: usize) -> Self {
+        let each =
+            |before: u64, after: u64| (after as f64 - before as f64) / connections.max(1) as f64;
+        Self {
+            total: each(before.total, after.total),
+            unreclaimable: each(before.unreclaimable, after.unreclaimable),
+        }
     }
 }
 
@@ -388,6 +413,10 @@ fn print(report: &IdleReport) {
         bytes(report.kernel_bytes_per_connection_bare),
     );
     row("  over a bare socket", bytes(report.kernel_bytes_over_bare));
+    row(
+        "    without caches of files",
+        bytes(report.kernel_unreclaimable_bytes_over_bare),
+    );
     let percent = report.gateway_cpu_percent;
     row(
         "gateway CPU",

@@ -14,10 +14,10 @@ use ratatui::widgets::{Block, BorderType, Gauge, Paragraph, Row, Sparkline, Tabl
 use crate::audience::Watch;
 use crate::job::Progress;
 use crate::report::grouped;
-use crate::view::{Moment, View};
+use crate::view::{Moment, SPAN_MIN_SECONDS, View};
 
-const INTERVAL: Duration = Duration::from_millis(500);
-/// Rates that are kept for the curves: two values a second, as wide as any terminal.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Rates that are kept for the curves: one a second, as wide as any terminal.
 const HISTORY_MAX: usize = 400;
 const INBOUND: Color = Color::Cyan;
 const DELIVERED: Color = Color::Green;
@@ -100,7 +100,7 @@ impl State {
         self.connecting = None;
         let (now, before) = (&moment.progress, &self.moment.progress);
         let span = now.elapsed.saturating_sub(before.elapsed).as_secs_f64();
-        if span > 0.0 {
+        if span >= SPAN_MIN_SECONDS {
             let rate = |count: fn(&Progress) -> u64| {
                 ((count(now) - count(before)) as f64 / span).round() as u64
             };

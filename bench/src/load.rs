@@ -246,7 +246,8 @@ impl<'a, P: Plan> Engine<'a, P> {
         let mut cpu_sending = None;
         let mut number = 0;
         let (mut sent_ns, mut received_ns) = (epoch.start_ns, epoch.start_ns);
-        let mut next_progress = epoch.start_ns + self.task.progress.as_nanos() as u64;
+        // Traces report on whole seconds: progress is told between them, so that a rate never sees two or none.
+        let mut next_progress = epoch.start_ns + self.task.progress.as_nanos() as u64 / 2;
         let mut stopped = false;
         loop {
             let turn = now_ns();
@@ -269,7 +270,7 @@ impl<'a, P: Plan> Engine<'a, P> {
             }
             stopped |= !matches!(orders.try_recv(), Err(TryRecvError::Empty));
             if turn >= next_progress {
-                next_progress = turn + self.task.progress.as_nanos() as u64;
+                next_progress += self.task.progress.as_nanos() as u64;
                 self.tell_progress(epoch, turn, cpu_before)?;
             }
             let spent = Duration::from_nanos(now_ns() - turn);

@@ -20,6 +20,8 @@ use crate::view::{Moment, View, merge};
 
 /// From the order to start until the start, so that all processes are ready for it.
 const LEAD: Duration = Duration::from_millis(300);
+/// Long enough for the kernel's ticks of 10 ms to show a gateway that uses a hundredth of a core.
+const CPU_WINDOW: Duration = Duration::from_secs(5);
 const CPU_SAMPLE_EVERY: Duration = Duration::from_millis(20);
 /// Connections per shard of a spawned gateway: its descriptor table, and room for an uneven spread.
 const CONNECTIONS_PER_SHARD: usize = 16_000;
@@ -210,7 +212,6 @@ impl Desk<'_> {
     fn await_done(&mut self, crew: &mut Crew) -> anyhow::Result<(Vec<Done>, bool)> {
         let mut done: Vec<Option<Done>> = vec![None; crew.len()];
         let mut latest = vec![Progress::default(); crew.len()];
-        let mut shown = Instant::now();
         let mut sampled = Instant::now();
         let mut quit = false;
         while done.iter().any(Option::is_none) {
@@ -219,9 +220,7 @@ impl Desk<'_> {
                     latest[process] = progress;
                     // All processes tell at the same instants: one of them is enough as a clock.
                     if process == 0 {
-                        let span = shown.elapsed();
-                        shown = Instant::now();
-                        self.show(&latest, span)?;
+                        self.show(&latest)?;
                     }
                 }
                 Some((process, Notice::Done(found))) => done[process] = Some(*found),
@@ -254,15 +253,12 @@ impl Desk<'_> {
         Ok(self.view.wants_to_quit()? || self.interrupted.load(Ordering::Relaxed))
     }
 
-    fn show(&mut self, latest: &[Progress], span: Duration) -> anyhow::Result<()> {
-        let now = now_ns();
-        let before = now.saturating_sub(span.as_nanos() as u64);
-        let cores = self.cpu_between(before, now);
+    fn show(&mut self, latest: &[Progress]) -> anyhow::Result<()> {
         let moment = Moment {
             progress: merge(latest),
             vehicles: self.run.audience.vehicles,
             dashboards: self.run.audience.dashboards(),
-            gateway_cores: cores.map(|us| us as f64 / span.as_micros().max(1) as f64),
+            gateway_cores: self.gateway_cores(),
             gateway_rss_bytes: self.resident(),
         };
         self.view.moment(&moment)
@@ -280,6 +276,16 @@ impl Desk<'_> {
             .pid
             .and_then(|pid| usage::resident(pid).ok())
             .map(|memory| memory.total)
+    }
+
+    /// Cores that the gateway used in the last few seconds.
+    fn gateway_cores(&self) -> Option<f64> {
+        let &(now, used) = self.cpu.last()?;
+        let window = now.saturating_sub(CPU_WINDOW.as_nanos() as u64);
+        let &(then, before) = self
+            .cpu
+            .get(self.cpu.partition_point(|&(ns, _)| ns < window))?;
+        (now > then).then(|| (used - before) as f64 * 1_000.0 / (now - then) as f64)
     }
 
     /// CPU time between two instants, by the samples next after them.

@@ -53,12 +53,27 @@ pub fn resident(pid: u32) -> anyhow::Result<Resident> {
 }
 
 /// The kernel's slab memory, of the whole system, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Slab {
+    /// All of it.
+    pub total: u64,
+    /// Without caches of files, which other processes fill and empty.
+    pub unreclaimable: u64,
+}
+
+/// The kernel's slab memory.
 ///
 /// # Errors
 /// `/proc/meminfo` does not say.
-pub fn slab() -> anyhow::Result<u64> {
+pub fn slab() -> anyhow::Result<Slab> {
     let meminfo = fs::read_to_string("/proc/meminfo").context("reading /proc/meminfo")?;
-    kilobytes(&meminfo, "Slab:").ok_or_else(|| anyhow!("/proc/meminfo does not say Slab"))
+    let field = |name| {
+        kilobytes(&meminfo, name).ok_or_else(|| anyhow!("/proc/meminfo does not say {name}"))
+    };
+    Ok(Slab {
+        total: field("Slab:")?,
+        unreclaimable: field("SUnreclaim:")?,
+    })
 }
 
 fn kilobytes(text: &str, name: &str) -> Option<u64> {
@@ -106,7 +121,8 @@ mod tests {
     fn this_process_is_resident() {
         let resident = resident(std::process::id()).unwrap();
         assert!(resident.total >= resident.anonymous && resident.anonymous > 0);
-        assert!(slab().unwrap() > 0);
+        let slab = slab().unwrap();
+        assert!(slab.total > slab.unreclaimable && slab.unreclaimable > 0);
         assert!(cpu_us(std::process::id()).is_ok());
     }
 

@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 use crate::job::Progress;
 use crate::report::{grouped, milliseconds};
 
+/// Rates over less than this are noise: the end of a run comes at any moment.
+pub const SPAN_MIN_SECONDS: f64 = 0.3;
+
 /// A moment of a run, all generator processes together.
 #[derive(Clone, Debug, Default)]
 pub struct Moment {
@@ -14,7 +17,7 @@ pub struct Moment {
     pub vehicles: u32,
     /// Dashboards of the run.
     pub dashboards: usize,
-    /// Cores that the gateway used since the last moment.
+    /// Cores that the gateway used in the last seconds.
     pub gateway_cores: Option<f64>,
     /// The gateway's resident memory.
     pub gateway_rss_bytes: Option<u64>,
@@ -104,7 +107,7 @@ impl View for Lines {
             .elapsed
             .saturating_sub(self.last.elapsed)
             .as_secs_f64();
-        if span <= 0.0 {
+        if span < SPAN_MIN_SECONDS {
             return Ok(());
         }
         let rate = |now: u64, before: u64| grouped(((now - before) as f64 / span) as u64);

@@ -1,12 +1,13 @@
 //! A generator process: this same binary with a hidden subcommand, told what to do on its standard input.
 
 use std::io::BufRead;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::mpsc::{Receiver, channel};
 
 use anyhow::Context;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
+use socket2::{Domain, Socket, Type};
 
 use crate::job::{Job, Notice, Order, Task, tell};
 use crate::{hold, load, usage};
@@ -56,7 +57,11 @@ fn listen_for_orders() -> Receiver<Order> {
 /// The listener cannot be made, or `accept` fails.
 pub fn accept() -> anyhow::Result<()> {
     usage::raise_open_files()?;
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+    // The standard library's backlog of 128 drops SYNs, each of which costs a second.
+    socket.listen(4_096)?;
+    let listener = TcpListener::from(socket);
     println!("{}", listener.local_addr()?.port());
     let orders = listen_for_orders();
     std::thread::spawn(move || {
