@@ -40,7 +40,7 @@ pub enum Phase {
 #[derive(Debug)]
 pub enum Peer {
     /// Has not completed its upgrade; holds the request's bytes if they came in pieces.
-    Handshake(Option<Box<Vec<u8>>>),
+    Handshake(Option<Box<PartialRequest>>),
     /// A vehicle.
     Vehicle {
         /// Its fleet.
@@ -54,6 +54,13 @@ pub enum Peer {
     Echo(usize),
     /// Was refused.
     Nobody,
+}
+
+/// The bytes of an upgrade request that has not come to its end.
+#[derive(Debug, Default)]
+pub struct PartialRequest {
+    /// At most `limits.header_bytes_max`, and one receive buffer.
+    pub bytes: Vec<u8>,
 }
 
 /// What a dashboard is owed.

@@ -9,7 +9,7 @@ use longhaul_filter_engine::{FleetId, VehicleIndex};
 use super::{
     Core,
     clock::Now,
-    connection::{Dashboard, Peer, Phase},
+    connection::{Dashboard, PartialRequest, Peer, Phase},
     frame::Frame,
     outbound,
     ring::Key,
@@ -98,12 +98,12 @@ impl Core {
         match (incoming, speaker) {
             (Incoming::Binary(payload), Speaker::Vehicle(fleet, me)) if !json => {
                 match decode(payload) {
-                    Ok(message) => self.from_vehicle(key, fleet, me, message, now),
+                    Ok(message) => self.vehicle_said(key, fleet, me, message, now),
                     Err(error) => self.malformed(key, &error),
                 }
             }
             (Incoming::Binary(payload), Speaker::Dashboard) if !json => match decode(payload) {
-                Ok(message) => self.from_dashboard(key, message, now),
+                Ok(message) => self.dashboard_said(key, message, now),
                 Err(error) => self.malformed(key, &error),
             },
             (Incoming::Text(text), Speaker::Vehicle(..) | Speaker::Dashboard) if json => {
@@ -152,8 +152,8 @@ impl Core {
         let mut transcoder = self.transcoder.take().unwrap_or_default();
         match json::to_wire(text, &mut transcoder).map(|encoded| decode(encoded.into_payload())) {
             Ok(Ok(message)) => match speaker {
-                Speaker::Vehicle(fleet, me) => self.from_vehicle(key, fleet, me, message, now),
-                Speaker::Dashboard | Speaker::Echo => self.from_dashboard(key, message, now),
+                Speaker::Vehicle(fleet, me) => self.vehicle_said(key, fleet, me, message, now),
+                Speaker::Dashboard | Speaker::Echo => self.dashboard_said(key, message, now),
             },
             Ok(Err(error)) => self.malformed(key, &error),
             Err(error) => self.malformed(key, &error),
@@ -172,7 +172,7 @@ impl Core {
     }
 
     #[inline]
-    fn from_vehicle(
+    fn vehicle_said(
         &mut self,
         key: Key,
         fleet: FleetId,
@@ -290,12 +290,15 @@ impl Core {
             return;
         };
         let mut joined = held.take().map(|mut held| {
-            held.extend_from_slice(bytes);
+            held.bytes.extend_from_slice(bytes);
             held
         });
-        let request = joined.as_deref().map_or(&*bytes, Vec::as_slice);
+        let request = joined.as_deref().map_or(&*bytes, |held| held.bytes.as_slice());
         match upgrade::parse_request(request, &limits) {
-            Ok(None) => *held = Some(joined.unwrap_or_else(|| Box::new(bytes.to_vec()))),
+            Ok(None) => {
+                let first = || Box::new(PartialRequest { bytes: bytes.to_vec() });
+                *held = Some(joined.unwrap_or_else(first));
+            }
             Err(refusal) => self.refuse(key, &refusal),
             Ok(Some((request, consumed))) => {
                 let admission = Admission {
@@ -311,7 +314,7 @@ impl Core {
                     Ok(speaker) => {
                         // A client may not speak before the 101, but nothing is gained by being strict.
                         let rest = match &mut joined {
-                            Some(joined) => &mut joined[consumed..],
+                            Some(joined) => &mut joined.bytes[consumed..],
                             None => &mut bytes[consumed..],
                         };
                         if !rest.is_empty() {

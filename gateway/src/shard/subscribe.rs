@@ -18,7 +18,7 @@ const WATCHING_ALL: u32 = u32::MAX;
 
 impl Core {
     /// A dashboard's message.
-    pub(super) fn from_dashboard(&mut self, key: Key, message: MessageRef<'_>, now: Now) {
+    pub(super) fn dashboard_said(&mut self, key: Key, message: MessageRef<'_>, now: Now) {
         let limits = &self.config.limits;
         let rules = SubscriptionRules {
             vehicles_max: limits.subscription_vehicles_max as usize,
