@@ -64,6 +64,13 @@ pub struct Receive {
     /// Allowed: 256 to 65536.
     #[config(default = 4_096, validate = within::<256, 65_536>)]
     pub buffer_bytes: u32,
+
+    /// Completions that a shard handles in one tick; what is left over waits for the next. Small values make
+    /// messages pile up in the kernel, where one receive then takes several of a vehicle that sends often: less CPU
+    /// per message, and up to connections / this value ticks of delay.
+    /// Allowed: 16 to 65536.
+    #[config(default = 8_192, validate = within::<16, 65_536>)]
+    pub completions_per_tick_max: u32,
 }
 
 /// The life of one connection.

@@ -140,18 +140,6 @@ impl Core {
         }
     }
 
-    /// A connection ended without a close frame.
-    fn lost(&mut self, ring: &mut Ring, key: Key) {
-        if self
-            .connections
-            .get_mut(key)
-            .is_some_and(|connection| connection.phase == Phase::Open)
-        {
-            self.metrics.closed_abruptly.inc();
-        }
-        self.abort(ring, key);
-    }
-
     /// A quiet connection has something to say, or has ended.
     fn readable(&mut self, ring: &mut Ring, key: Key) {
         if let Some(connection) = self.connections.get_mut(key) {
@@ -193,46 +181,6 @@ impl Core {
         {
             connection.flushable = true;
             self.flushable.push(key);
-        }
-    }
-
-    /// Ends a connection now, whatever it still has to send.
-    pub(super) fn abort(&mut self, ring: &mut Ring, key: Key) {
-        self.retire(key);
-        let Some(connection) = self.connections.get_mut(key) else {
-            return;
-        };
-        connection.phase = Phase::Aborting;
-        connection.queue = None;
-        if connection.in_ring() {
-            ring.shutdown(connection.fd, key, libc::SHUT_RDWR);
-        }
-        self.conclude(ring, key);
-    }
-
-    /// Ends our half after the last frame. A peer that has ended its own is gone at once.
-    pub(super) fn linger(&mut self, ring: &mut Ring, key: Key, now: Now) {
-        let Some(connection) = self.connections.get_mut(key) else {
-            return;
-        };
-        connection.phase = Phase::Lingering;
-        connection.heard = now.stamp();
-        if connection.receive == Receive::Ended {
-            self.conclude(ring, key);
-        } else {
-            ring.shutdown(connection.fd, key, libc::SHUT_WR);
-        }
-    }
-
-    /// Frees a connection that has ended and of which the ring holds nothing.
-    fn conclude(&mut self, ring: &mut Ring, key: Key) {
-        let Some(connection) = self.connections.get_mut(key) else {
-            return;
-        };
-        let ended = matches!(connection.phase, Phase::Aborting | Phase::Lingering);
-        if ended && !connection.in_ring() {
-            ring.close(connection.fd);
-            self.connections.remove(key);
         }
     }
 }

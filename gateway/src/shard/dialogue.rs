@@ -1,40 +1,37 @@
-//! From bytes to effects: the upgrade, then messages. Whatever is sent in answer goes through the connection's queue.
+//! From messages to effects. Whatever is sent in answer goes through the connection's queue.
 
 use std::ops::ControlFlow;
 
-use http::StatusCode;
-use longhaul_codec::{ErrorCode, Fix, MessageRef, Role, Welcome, decode, json, wire};
+use longhaul_codec::{ErrorCode, Fix, MessageRef, decode, json, wire};
 use longhaul_filter_engine::{FleetId, VehicleIndex};
 
 use super::{
     Core,
     clock::Now,
-    connection::{Dashboard, PartialRequest, Peer, Phase},
+    connection::{Peer, Phase},
     frame::Frame,
     outbound,
     ring::Key,
 };
 use crate::{
-    fleet::{RegistryError, positions::Written},
-    limits::{ECHO_BACKLOG_BYTES_MAX, RETRY_FULL_REGISTRY_S, RETRY_STOPPING_S},
+    fleet::positions::Written,
+    limits::ECHO_BACKLOG_BYTES_MAX,
     session::{
-        admission::{Admission, Admitted},
-        close::{self, Close},
+        close,
         rejection::Rejection,
-        token::Role as TokenRole,
         vehicle::{self, FixRules, VehicleRequest},
     },
-    websocket::{
-        Control, Incoming, Refusal, outgoing,
-        upgrade::{self, UpgradeLimits},
-    },
+    websocket::{Control, Incoming, outgoing},
 };
 
 /// Who speaks, as far as a message's handling must know.
 #[derive(Debug, Clone, Copy)]
-enum Speaker {
+pub(super) enum Speaker {
+    /// Itself, in its fleet.
     Vehicle(FleetId, VehicleIndex),
+    /// A dashboard.
     Dashboard,
+    /// A client of the echo endpoint.
     Echo,
 }
 
@@ -60,7 +57,8 @@ impl Core {
         self.frames(key, speaker, bytes, now);
     }
 
-    fn frames(&mut self, key: Key, speaker: Speaker, bytes: &mut [u8], now: Now) {
+    /// Frames of a connection that has completed its upgrade.
+    pub(super) fn frames(&mut self, key: Key, speaker: Speaker, bytes: &mut [u8], now: Now) {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
@@ -140,7 +138,7 @@ impl Core {
     }
 
     /// Whether a connection still listens, after what it said.
-    fn flow(&mut self, key: Key) -> ControlFlow<()> {
+    pub(super) fn flow(&mut self, key: Key) -> ControlFlow<()> {
         match self.connections.get_mut(key) {
             Some(connection) if connection.phase == Phase::Open => ControlFlow::Continue(()),
             _ => ControlFlow::Break(()),
@@ -278,131 +276,6 @@ impl Core {
         ControlFlow::Continue(())
     }
 
-    fn handshake(&mut self, key: Key, bytes: &mut [u8], now: Now) {
-        let limits = UpgradeLimits {
-            header_bytes_max: self.config.limits.header_bytes_max,
-            headers_max: upgrade::HEADERS_MAX,
-        };
-        let Some(connection) = self.connections.get_mut(key) else {
-            return;
-        };
-        let Peer::Handshake(held) = &mut connection.peer else {
-            return;
-        };
-        let mut joined = held.take().map(|mut held| {
-            held.bytes.extend_from_slice(bytes);
-            held
-        });
-        let request = joined.as_deref().map_or(&*bytes, |held| held.bytes.as_slice());
-        match upgrade::parse_request(request, &limits) {
-            Ok(None) => {
-                let first = || Box::new(PartialRequest { bytes: bytes.to_vec() });
-                *held = Some(joined.unwrap_or_else(first));
-            }
-            Err(refusal) => self.refuse(key, &refusal),
-            Ok(Some((request, consumed))) => {
-                let admission = Admission {
-                    verifier: &self.verifier,
-                    unix_s: now.unix_ms / 1_000,
-                    echo: self.config.echo,
-                };
-                match admission
-                    .decide(&request)
-                    .and_then(|admitted| self.admit(key, admitted, now))
-                {
-                    Err(refusal) => self.refuse(key, &refusal),
-                    Ok(speaker) => {
-                        // A client may not speak before the 101, but nothing is gained by being strict.
-                        let rest = match &mut joined {
-                            Some(joined) => &mut joined.bytes[consumed..],
-                            None => &mut bytes[consumed..],
-                        };
-                        if !rest.is_empty() {
-                            self.frames(key, speaker, rest, now);
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    /// Turns a handshake into a vehicle, a dashboard or an echo client, and greets it.
-    fn admit(&mut self, key: Key, admitted: Admitted, now: Now) -> Result<Speaker, Refusal> {
-        let unavailable = |error: RegistryError| {
-            self.metrics.limit_hit_registry.inc();
-            Refusal::unavailable(error.to_string(), RETRY_FULL_REGISTRY_S)
-        };
-        let (peer, speaker, expires_s, greeting) = match &admitted.identity {
-            None => {
-                self.metrics.connections_open_echo.add(1);
-                (Peer::Echo(0), Speaker::Echo, u32::MAX, None)
-            }
-            Some(identity) => {
-                let fleet = self
-                    .fleet
-                    .registry
-                    .fleet(&identity.fleet)
-                    .map_err(unavailable)?;
-                let (peer, speaker, vehicle) = match identity.role {
-                    TokenRole::Vehicle => {
-                        let vehicle = self
-                            .fleet
-                            .registry
-                            .vehicle(fleet, &identity.subject)
-                            .map_err(unavailable)?;
-                        self.metrics.connections_open_vehicle.add(1);
-                        (
-                            Peer::Vehicle { fleet, vehicle },
-                            Speaker::Vehicle(fleet, vehicle),
-                            vehicle.0,
-                        )
-                    }
-                    TokenRole::Dashboard => {
-                        self.metrics.connections_open_dashboard.add(1);
-                        (
-                            Peer::Dashboard(Box::new(Dashboard::new(fleet))),
-                            Speaker::Dashboard,
-                            0,
-                        )
-                    }
-                };
-                let welcome = Welcome {
-                    role: match identity.role {
-                        TokenRole::Vehicle => Role::Vehicle,
-                        TokenRole::Dashboard => Role::Dashboard,
-                    },
-                    fleet: identity.fleet.clone(),
-                    subject: identity.subject.clone(),
-                    vehicle,
-                    gateway_time_ms: now.unix_ms,
-                    heartbeat_ms: self.config.connection.heartbeat_ms as u32,
-                    message_bytes_max: self.config.limits.message_bytes_max as u32,
-                    expires_ms: identity.expires_unix.saturating_mul(1_000),
-                    node: Some(self.config.node.to_string()),
-                    epoch: 0,
-                };
-                let ends = identity.expires_unix.saturating_add(self.config.leeway_s);
-                let expires_s = u32::try_from(ends).unwrap_or(u32::MAX);
-                (peer, speaker, expires_s, Some(welcome.into()))
-            }
-        };
-        let Some(connection) = self.connections.get_mut(key) else {
-            return Ok(speaker);
-        };
-        self.metrics.connections_open_handshake.sub(1);
-        connection.peer = peer;
-        connection.json = admitted.json;
-        connection.expires_s = expires_s;
-        connection.active = now.stamp();
-        let mut first = admitted.response;
-        if let Some(welcome) = greeting {
-            first.extend_from_slice(self.outbound.message(&welcome, admitted.json).bytes());
-        }
-        connection.enqueue(first.into());
-        self.mark_flushable(key);
-        Ok(speaker)
-    }
-
     /// Answers a message that was not taken.
     #[cold]
     pub(super) fn reject(&mut self, key: Key, rejection: Rejection) {
@@ -433,80 +306,5 @@ impl Core {
             return;
         }
         self.mark_flushable(key);
-    }
-
-    /// Ends a connection with a close code.
-    pub(super) fn close(&mut self, key: Key, close: Close) {
-        if self.flow(key).is_break() {
-            return;
-        }
-        let metrics = &self.metrics;
-        match close {
-            close::GOING_AWAY => metrics.closed_stopping.inc(),
-            close::SILENT => metrics.closed_silent.inc(),
-            close::SLOW_CONSUMER => metrics.closed_slow.inc(),
-            close::TOKEN_EXPIRED => metrics.closed_expired.inc(),
-            _ => metrics.closed_wrong_kind.inc(),
-        }
-        self.end_with(key, outgoing::close_frame(close.code, close.reason));
-    }
-
-    /// Refuses an upgrade with an HTTP answer.
-    pub(super) fn refuse(&mut self, key: Key, refusal: &Refusal) {
-        let metrics = &self.metrics;
-        metrics.closed_refused.inc();
-        match refusal.status {
-            StatusCode::NOT_FOUND => metrics.refused_path.inc(),
-            StatusCode::UNAUTHORIZED => metrics.refused_unauthorized.inc(),
-            StatusCode::REQUEST_TIMEOUT => metrics.refused_timeout.inc(),
-            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE | StatusCode::URI_TOO_LONG => {
-                metrics.refused_too_large.inc()
-            }
-            StatusCode::SERVICE_UNAVAILABLE => metrics.refused_unavailable.inc(),
-            _ => metrics.refused_request.inc(),
-        }
-        tracing::debug!(status = refusal.status.as_u16(), reason = %refusal.reason, "refused an upgrade");
-        self.end_with(key, refusal.response());
-        if let Some(connection) = self.connections.get_mut(key) {
-            connection.peer = Peer::Nobody;
-        }
-    }
-
-    /// Queues the last bytes of a connection. What it was still owed is dropped, except what is queued already: a peer
-    /// gets its answers before its close frame.
-    fn end_with(&mut self, key: Key, last: Vec<u8>) {
-        self.retire(key);
-        let limits = &self.config.limits;
-        let Some(connection) = self.connections.get_mut(key) else {
-            return;
-        };
-        if connection.phase != Phase::Open {
-            return;
-        }
-        connection.phase = Phase::Closing;
-        let last = Frame::from(last);
-        if !connection.enqueue_within(last.clone(), limits) {
-            connection.queue = None;
-            connection.enqueue(last);
-        }
-        self.mark_flushable(key);
-    }
-
-    /// Says goodbye to everybody.
-    pub(super) fn stop(&mut self) {
-        self.stopping = true;
-        for slot in 0..self.connections.slots() {
-            let Some((key, connection)) = self.connections.slot_mut(slot) else {
-                continue;
-            };
-            if matches!(connection.peer, Peer::Handshake(_)) {
-                self.refuse(
-                    key,
-                    &Refusal::unavailable("The gateway is shutting down.", RETRY_STOPPING_S),
-                );
-            } else {
-                self.close(key, close::GOING_AWAY);
-            }
-        }
     }
 }

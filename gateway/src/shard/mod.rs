@@ -8,10 +8,11 @@
 //! |---|---|
 //! | [`ring`] | all I/O and its `unsafe`: multishot accept and receive, provided buffers, sends |
 //! | [`pace`] | when to tick: sleep when quiet, tick at a pace when busy |
-//! | `collect` | step 1: completions to connections; the connection's life on the ring |
-//! | `dialogue` | bytes to messages, messages to table writes and subscriptions |
+//! | `collect` | step 1: completions to connections, and what is armed next |
+//! | `handshake`, `dialogue`, `subscribe` | bytes to messages, messages to table writes and filters |
 //! | [`exchange`], [`inbox`], [`dirty`] | step 2: vehicle numbers from shard to shard |
 //! | `outbound` | steps 3 and 4: one frame for all who get the same, the rest pends |
+//! | `ending` | how a connection ends |
 //! | `sweep` | heartbeats and time-outs, a slice of the slab per tick |
 //! | [`connection`], [`slab`], [`frame`], [`clock`] | the nouns |
 //!
@@ -22,8 +23,10 @@ mod collect;
 pub mod connection;
 mod dialogue;
 pub mod dirty;
+mod ending;
 pub mod exchange;
 pub mod frame;
+mod handshake;
 pub mod inbox;
 mod listener;
 mod outbound;

@@ -19,8 +19,6 @@ use super::frame::Frame;
 const SUBMISSIONS: u32 = 4_096;
 /// Completion entries. The kernel keeps what does not fit (`IORING_FEAT_NODROP`), at a cost.
 const COMPLETIONS: u32 = 32_768;
-/// Completions that one tick takes; more are left to the next, so that a flood cannot make a tick endless.
-const COLLECT_MAX: usize = 8_192;
 /// `IORING_ENTER_GETEVENTS`: run deferred task work and flush overflowed completions.
 const GET_EVENTS: u32 = 1;
 
@@ -125,6 +123,8 @@ pub struct RingConfig {
     pub buffers: u16,
     /// Bytes in each.
     pub buffer_bytes: usize,
+    /// Completions that one tick takes; more are left to the next, so that a flood cannot make a tick endless.
+    pub collect_max: usize,
 }
 
 /// The ring and everything that the kernel may read or write through it.
@@ -137,6 +137,7 @@ pub struct Ring {
     in_flight: Vec<Option<Frame>>,
     /// Sends since the last `take_sends`.
     sends: usize,
+    collect_max: usize,
 }
 
 impl std::fmt::Debug for Ring {
@@ -181,6 +182,7 @@ impl Ring {
             backlog: VecDeque::new(),
             in_flight: Vec::new(),
             sends: 0,
+            collect_max: config.collect_max,
         })
     }
 
@@ -304,7 +306,7 @@ impl Ring {
             self.drain(out);
             // One enter runs about 20 pieces of deferred work (IO_LOCAL_TW_DEFAULT_MAX, since 6.13) and leaves the
             // rest for the next. Without this loop a tick would serve 20 sockets and the others would lag behind.
-            if out.len() >= COLLECT_MAX || !self.ring.submission().taskrun() {
+            if out.len() >= self.collect_max || !self.ring.submission().taskrun() {
                 return Ok(());
             }
         }

@@ -227,29 +227,4 @@ impl Core {
         );
         known
     }
-
-    /// A connection leaves the open phase: nothing is routed to it from now on.
-    pub(super) fn retire(&mut self, key: Key) {
-        let Some(connection) = self.connections.get_mut(key) else {
-            return;
-        };
-        if connection.phase != super::connection::Phase::Open {
-            return;
-        }
-        match &mut connection.peer {
-            Peer::Vehicle { .. } => self.metrics.connections_open_vehicle.sub(1),
-            Peer::Dashboard(dashboard) => {
-                dashboard.pending = RoaringBitmap::new();
-                dashboard.named = None;
-                let fleet = dashboard.fleet;
-                self.metrics.connections_open_dashboard.sub(1);
-                let change = self.engine.remove(SubscriberId(key.slot));
-                self.exchange
-                    .announce(&self.fleet, &mut self.seen, fleet, &change);
-            }
-            Peer::Handshake(_) => self.metrics.connections_open_handshake.sub(1),
-            Peer::Echo(_) => self.metrics.connections_open_echo.sub(1),
-            Peer::Nobody => {}
-        }
-    }
 }

@@ -1,0 +1,157 @@
+//! The upgrade: bytes become a request, a request a vehicle, a dashboard or a refusal.
+
+use longhaul_codec::{Role, Welcome};
+
+use super::{
+    Core,
+    clock::Now,
+    connection::{Dashboard, PartialRequest, Peer},
+    dialogue::Speaker,
+    ring::Key,
+};
+use crate::{
+    fleet::RegistryError,
+    limits::RETRY_FULL_REGISTRY_S,
+    session::{
+        admission::{Admission, Admitted},
+        token::Role as TokenRole,
+    },
+    websocket::{
+        Refusal,
+        upgrade::{self, UpgradeLimits},
+    },
+};
+
+impl Core {
+    /// Bytes of a connection that has not completed its upgrade.
+    pub(super) fn handshake(&mut self, key: Key, bytes: &mut [u8], now: Now) {
+        let limits = UpgradeLimits {
+            header_bytes_max: self.config.limits.header_bytes_max,
+            headers_max: upgrade::HEADERS_MAX,
+        };
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let Peer::Handshake(held) = &mut connection.peer else {
+            return;
+        };
+        let mut joined = held.take().map(|mut held| {
+            held.bytes.extend_from_slice(bytes);
+            held
+        });
+        let request = joined
+            .as_deref()
+            .map_or(&*bytes, |held| held.bytes.as_slice());
+        match upgrade::parse_request(request, &limits) {
+            Ok(None) => {
+                let first = || {
+                    Box::new(PartialRequest {
+                        bytes: bytes.to_vec(),
+                    })
+                };
+                *held = Some(joined.unwrap_or_else(first));
+            }
+            Err(refusal) => self.refuse(key, &refusal),
+            Ok(Some((request, consumed))) => {
+                let admission = Admission {
+                    verifier: &self.verifier,
+                    unix_s: now.unix_ms / 1_000,
+                    echo: self.config.echo,
+                };
+                match admission
+                    .decide(&request)
+                    .and_then(|admitted| self.admit(key, admitted, now))
+                {
+                    Err(refusal) => self.refuse(key, &refusal),
+                    Ok(speaker) => {
+                        // A client may not speak before the 101, but nothing is gained by being strict.
+                        let rest = match &mut joined {
+                            Some(joined) => &mut joined.bytes[consumed..],
+                            None => &mut bytes[consumed..],
+                        };
+                        if !rest.is_empty() {
+                            self.frames(key, speaker, rest, now);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Turns a handshake into a vehicle, a dashboard or an echo client, and greets it.
+    fn admit(&mut self, key: Key, admitted: Admitted, now: Now) -> Result<Speaker, Refusal> {
+        let unavailable = |error: RegistryError| {
+            self.metrics.limit_hit_registry.inc();
+            Refusal::unavailable(error.to_string(), RETRY_FULL_REGISTRY_S)
+        };
+        let (peer, speaker, expires_s, greeting) = match &admitted.identity {
+            None => {
+                self.metrics.connections_open_echo.add(1);
+                (Peer::Echo(0), Speaker::Echo, u32::MAX, None)
+            }
+            Some(identity) => {
+                let fleet = self
+                    .fleet
+                    .registry
+                    .fleet(&identity.fleet)
+                    .map_err(unavailable)?;
+                let (peer, speaker, vehicle) = match identity.role {
+                    TokenRole::Vehicle => {
+                        let vehicle = self
+                            .fleet
+                            .registry
+                            .vehicle(fleet, &identity.subject)
+                            .map_err(unavailable)?;
+                        self.metrics.connections_open_vehicle.add(1);
+                        (
+                            Peer::Vehicle { fleet, vehicle },
+                            Speaker::Vehicle(fleet, vehicle),
+                            vehicle.0,
+                        )
+                    }
+                    TokenRole::Dashboard => {
+                        self.metrics.connections_open_dashboard.add(1);
+                        (
+                            Peer::Dashboard(Box::new(Dashboard::new(fleet))),
+                            Speaker::Dashboard,
+                            0,
+                        )
+                    }
+                };
+                let welcome = Welcome {
+                    role: match identity.role {
+                        TokenRole::Vehicle => Role::Vehicle,
+                        TokenRole::Dashboard => Role::Dashboard,
+                    },
+                    fleet: identity.fleet.clone(),
+                    subject: identity.subject.clone(),
+                    vehicle,
+                    gateway_time_ms: now.unix_ms,
+                    heartbeat_ms: self.config.connection.heartbeat_ms as u32,
+                    message_bytes_max: self.config.limits.message_bytes_max as u32,
+                    expires_ms: identity.expires_unix.saturating_mul(1_000),
+                    node: Some(self.config.node.to_string()),
+                    epoch: 0,
+                };
+                let ends = identity.expires_unix.saturating_add(self.config.leeway_s);
+                let expires_s = u32::try_from(ends).unwrap_or(u32::MAX);
+                (peer, speaker, expires_s, Some(welcome.into()))
+            }
+        };
+        let Some(connection) = self.connections.get_mut(key) else {
+            return Ok(speaker);
+        };
+        self.metrics.connections_open_handshake.sub(1);
+        connection.peer = peer;
+        connection.json = admitted.json;
+        connection.expires_s = expires_s;
+        connection.active = now.stamp();
+        let mut first = admitted.response;
+        if let Some(welcome) = greeting {
+            first.extend_from_slice(self.outbound.message(&welcome, admitted.json).bytes());
+        }
+        connection.enqueue(first.into());
+        self.mark_flushable(key);
+        Ok(speaker)
+    }
+}
