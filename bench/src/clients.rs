@@ -29,6 +29,8 @@ pub struct Clients<'a, P> {
     pub ready: usize,
     /// Connections that ended.
     pub closed: usize,
+    /// Those of them that were vehicles.
+    pub closed_vehicles: usize,
     /// Ids that dashboards were given, of those they watch.
     pub named: usize,
     /// Pings of vehicles that were answered.
@@ -73,6 +75,7 @@ impl<'a, P: Plan> Clients<'a, P> {
             dashboards,
             ready: 0,
             closed: 0,
+            closed_vehicles: 0,
             named: 0,
             pongs: 0,
             errors: 0,
@@ -243,9 +246,10 @@ impl<P: Plan> Handler for Clients<'_, P> {
         }
     }
 
-    fn closed(&mut self, _id: usize, why: Closed) {
+    fn closed(&mut self, id: usize, why: Closed) {
         if !self.closing {
             self.closed += 1;
+            self.closed_vehicles += usize::from(id < self.vehicles.len());
             self.note(why.to_string());
         }
     }

@@ -268,7 +268,9 @@ impl<'a, P: Plan> Engine<'a, P> {
                     break;
                 }
             }
-            stopped |= !matches!(orders.try_recv(), Err(TryRecvError::Empty));
+            // Without a single connection left there is nothing to wait for.
+            stopped |= self.clients.closed == self.clients.ready
+                || !matches!(orders.try_recv(), Err(TryRecvError::Empty));
             if turn >= next_progress {
                 next_progress += self.task.progress.as_nanos() as u64;
                 self.tell_progress(epoch, turn, cpu_before)?;
@@ -382,7 +384,9 @@ impl<'a, P: Plan> Engine<'a, P> {
         }
         let began = now_ns();
         let vehicles = self.clients.vehicles.len();
-        while self.clients.pongs + self.clients.closed < vehicles && now_ns() - began < CONFIRM_NS {
+        while self.clients.pongs + self.clients.closed_vehicles < vehicles
+            && now_ns() - began < CONFIRM_NS
+        {
             self.pool
                 .turn(Duration::from_millis(20), &mut self.clients)?;
         }
