@@ -216,12 +216,12 @@ impl State {
                 Color::White,
             ),
             (
-                "gateway CPU",
+                "CPU",
                 gateway_cores.map_or_else(unknown, |cores| format!("{:.1} %", cores * 100.0)),
                 Color::Magenta,
             ),
             (
-                "gateway memory",
+                "memory",
                 gateway_rss_bytes.map_or_else(unknown, |bytes| {
                     format!("{:.1} MiB", bytes as f64 / 1_048_576.0)
                 }),
