@@ -126,6 +126,7 @@ fn shard_config(config: &Config, listen: SocketAddr, descriptors: u64, echo: boo
         listen,
         backlog: config.server.backlog,
         pace_us: config.server.pace_us,
+        gather_us_max: config.server.gather_us_max,
         ring: RingConfig {
             buffers: config.receive.buffers as u16,
             buffer_bytes: config.receive.buffer_bytes as usize,

@@ -66,6 +66,8 @@ pub struct ShardConfig {
     pub backlog: u32,
     /// Length of a tick, in microseconds.
     pub pace_us: u32,
+    /// The longest pause after a tick that sent many frames, in microseconds.
+    pub gather_us_max: u32,
     /// Receive buffers.
     pub ring: RingConfig,
     /// Timeouts.

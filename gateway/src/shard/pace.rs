@@ -17,8 +17,6 @@ const EMPTY_TICKS_BEFORE_SLEEP: u32 = 3;
 const FULL_BATCH: usize = 2_048;
 /// What a send costs, about: TCP's own work, whatever the frame's size.
 const SEND_COST: Duration = Duration::from_micros(5);
-/// The most latency that gathering may add.
-const GATHER_MAX: Duration = Duration::from_millis(4);
 /// The sweep needs a tick now and then even where nothing happens.
 const QUIET_TICK: Duration = Duration::from_millis(250);
 /// How long connections may take to say goodbye when the shard stops.
@@ -27,9 +25,9 @@ const STOP_WITHIN: Duration = Duration::from_secs(2);
 /// How long to gather updates after a tick that sent this much: as long as the sends took. Wide fan-out thereby spends
 /// at most half of the core on sends, and its frames grow fuller instead of more; a tick that sends little does not
 /// wait at all.
-fn gather(sends: usize) -> Duration {
+fn gather(sends: usize, max: Duration) -> Duration {
     let cost = SEND_COST * u32::try_from(sends).unwrap_or(u32::MAX).min(1 << 20);
-    cost.min(GATHER_MAX)
+    cost.min(max)
 }
 
 /// Where a shard reports that it is at work.
@@ -58,6 +56,7 @@ impl Report {
 /// When the ring fails.
 pub async fn run(mut shard: Shard, inbox: Arc<Inbox>, report: &Report) -> Result<(), ShardError> {
     let pace = Duration::from_micros(u64::from(shard.core.config.pace_us));
+    let gather_max = Duration::from_micros(u64::from(shard.core.config.gather_us_max));
     let clock = Clock::start();
     let bell = inbox.doorbell.listener().map_err(ShardError::Doorbell)?;
     let timer = Arc::clone(&inbox);
@@ -84,7 +83,7 @@ pub async fn run(mut shard: Shard, inbox: Arc<Inbox>, report: &Report) -> Result
                 }
             }
             empty = if handled == 0 { empty + 1 } else { 0 };
-            let pause = pace.saturating_sub(busy).max(gather(sends));
+            let pause = pace.saturating_sub(busy).max(gather(sends, gather_max));
             if pause.is_zero() || handled >= FULL_BATCH {
                 glommio::executor().yield_now().await;
             } else {
@@ -101,5 +100,23 @@ pub async fn run(mut shard: Shard, inbox: Arc<Inbox>, report: &Report) -> Result
         }
         // An error here could only be a closed descriptor, and the doorbell lives as long as this task.
         let _ = bell.read_at(0, 8).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pause_follows_the_sends_up_to_its_bound() {
+        let max = Duration::from_millis(4);
+        assert_eq!(
+            gather(0, max),
+            Duration::ZERO,
+            "nothing sent, nothing to gather for"
+        );
+        assert_eq!(gather(200, max), Duration::from_millis(1));
+        assert_eq!(gather(usize::MAX, max), max);
+        assert_eq!(gather(200, Duration::ZERO), Duration::ZERO, "turned off");
     }
 }
