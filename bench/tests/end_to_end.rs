@@ -1,0 +1,132 @@
+//! The load generator against the real gateway, small: what the figures come from must itself be right.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde_json::Value;
+
+/// The gateway that is built beside the load generator.
+fn gateway() -> PathBuf {
+    let gateway = Path::new(env!("CARGO_BIN_EXE_longhaul-bench")).with_file_name("longhaul");
+    assert!(
+        gateway.exists(),
+        "{} is missing: cargo build -p longhaul-gateway",
+        gateway.display()
+    );
+    gateway
+}
+
+/// Runs the load generator, demands its success, and returns its report.
+fn run(arguments: &[&str]) -> Value {
+    let folder = tempfile::tempdir().expect("a folder");
+    let report = folder.path().join("report.json");
+    let output = Command::new(env!("CARGO_BIN_EXE_longhaul-bench"))
+        .args(arguments)
+        .arg("--spawn")
+        .arg("--gateway")
+        .arg(gateway())
+        .arg("--json")
+        .arg(&report)
+        .output()
+        .expect("it starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "{arguments:?}: {said}\n{}",
+        String::from_utf8_lossy(&output.stdout)
+    );
+    let text = std::fs::read_to_string(&report).expect("the report is written");
+    serde_json::from_str(&text).expect("the report is JSON")
+}
+
+/// What no run may show. An update that a newer one of the same vehicle replaced is not lost in this sense: on a busy
+/// machine that is the gateway's promise at work.
+fn assert_right(report: &Value) {
+    let number = |name: &str| {
+        report[name]
+            .as_u64()
+            .unwrap_or_else(|| panic!("{name} is no number: {report}"))
+    };
+    for wrong in ["wrong", "duplicates", "out_of_order"] {
+        assert_eq!(number(wrong), 0, "{wrong}: {report}");
+    }
+    assert_eq!(number("lost"), number("conflated"), "{report}");
+    assert!(number("delivered") > 0, "{report}");
+    assert_eq!(
+        number("expected"),
+        number("delivered") + number("lost"),
+        "{report}"
+    );
+}
+
+#[test]
+fn the_berlin_fleet_reaches_its_dashboards_on_one_shard_and_on_three() {
+    let trace = concat!(env!("CARGO_MANIFEST_DIR"), "/data/berlin-5s.csv.gz");
+    for shards in ["1", "3"] {
+        let report = run(&[
+            "replay",
+            "--trace",
+            trace,
+            "--from",
+            "600",
+            "--seconds",
+            "60",
+            "--speed",
+            "20",
+            "--dashboards",
+            "20",
+            "--watch",
+            "50",
+            "--watch-all",
+            "2",
+            "--shards",
+            shards,
+        ]);
+        assert_right(&report);
+        assert!(report["inbound"].as_u64() > Some(10_000), "{report}");
+    }
+}
+
+#[test]
+fn synthetic_vehicles_reach_those_who_watch_them() {
+    assert_right(&run(&[
+        "fanout",
+        "--vehicles",
+        "200",
+        "--rate",
+        "1000",
+        "--dashboards",
+        "20",
+        "--watch",
+        "30",
+        "--seconds",
+        "2",
+        "--shards",
+        "2",
+    ]));
+}
+
+#[test]
+fn idle_connections_are_held_and_measured() {
+    for role in ["vehicle", "dashboard"] {
+        let report = run(&[
+            "idle",
+            "--connections",
+            "300",
+            "--role",
+            role,
+            "--settle",
+            "1",
+            "--seconds",
+            "1",
+        ]);
+        assert_eq!(report["connections"], 300, "{report}");
+        assert_eq!(report["failed"], 0, "{report}");
+        assert!(
+            report["gateway_rss_bytes_per_connection"].is_number(),
+            "{report}"
+        );
+    }
+}
