@@ -192,11 +192,6 @@ fn a_bad_request_is_refused_with_its_reason() {
             431,
             "8192 bytes",
         ),
-        (
-            good().line(&format!("GET /v1?filler={} HTTP/1.1", "x".repeat(9_000))),
-            431,
-            "8192 bytes",
-        ),
     ];
     for (upgrade, status, says) in cases {
         let answer = upgrade.refused(&gateway);
@@ -230,7 +225,7 @@ fn what_is_no_http_is_told_so() {
 #[test]
 fn a_request_line_without_end_is_cut_off() {
     let gateway = Gateway::start(1);
-    let endless = format!("GET /v1?{}", "x".repeat(8_192));
+    let endless = format!("GET /v1?{}", "x".repeat(9_000));
     let answer = exchange(gateway.listen(), endless.as_bytes());
     assert_refused(&answer, 414, "8192 bytes");
 }

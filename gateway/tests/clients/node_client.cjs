@@ -51,5 +51,5 @@ socket.on("close", (code) => {
 const input = readline.createInterface({ input: process.stdin });
 input.pause();
 input.on("line", (line) => socket.send(JSON.stringify(message(JSON.parse(line)))));
-input.on("close", () => socket.close());
+input.on("close", () => socket.close(1000));
 socket.on("open", () => input.resume());

@@ -21,7 +21,7 @@
 //!
 //! `websocat` knows no commands: what goes in and out is the gateway's own JSON, and translated here.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -87,9 +87,10 @@ impl Library {
 
 fn websocat(mut command: Command, gateway: &Gateway, token: &str) -> Command {
     command
-        .args(["--text", "--protocol", "longhaul.v1.json"])
+        .args(["--text", "--exit-on-eof", "--protocol", "longhaul.v1.json"])
         .arg(format!("--header=Authorization: Bearer {token}"))
-        .arg(gateway.url());
+        // Its other way to read standard input passes lines from a pipe on only when the pipe ends.
+        .args(["threadedstdio:", &gateway.url()]);
     command
 }
 
@@ -111,6 +112,7 @@ pub struct Foreign {
     said: Receiver<Value>,
     requests: u64,
     names: HashMap<u64, Value>,
+    translated: VecDeque<Value>,
     _generated: TempDir,
 }
 
@@ -142,6 +144,7 @@ impl Foreign {
             said,
             requests: 0,
             names: HashMap::new(),
+            translated: VecDeque::new(),
             _generated: generated,
         };
         let role = if role == "vehicle" {
@@ -173,20 +176,19 @@ impl Foreign {
     /// The next thing that it says.
     #[track_caller]
     pub fn next(&mut self) -> Value {
-        loop {
+        while self.translated.is_empty() {
             let line = self
                 .said
                 .recv_timeout(PATIENCE)
                 .unwrap_or_else(|_| panic!("{:?} says nothing", self.library));
             match self.library {
-                Library::Websocat => {
-                    if let Some(line) = self.from_message(line) {
-                        return line;
-                    }
-                }
-                _ => return line,
+                Library::Websocat => self.translate(line),
+                _ => self.translated.push_back(line),
             }
         }
+        self.translated
+            .pop_front()
+            .expect("the loop ended because of it")
     }
 
     /// Checks the next thing that it says.
@@ -251,33 +253,36 @@ impl Foreign {
         message
     }
 
-    /// A message as what the other clients would say about it, one fix in a Positions at a time.
-    fn from_message(&mut self, mut message: Value) -> Option<Value> {
-        let kind = message["type"].take();
-        match kind.as_str()? {
-            "Welcome" => Some(json!({ "welcome": {
-                "role": message["role"], "fleet": message["fleet"], "subject": message["subject"]
-            }})),
-            "Ack" => {
-                Some(json!({ "ack": { "kind": message["kind"], "watching": message["watching"] } }))
+    /// A message as what the other clients would say about it.
+    fn translate(&mut self, message: Value) {
+        let (translated, names) = (&mut self.translated, &mut self.names);
+        let mut said = |line| translated.push_back(line);
+        match message["type"].as_str() {
+            Some("Welcome") => {
+                let [role, fleet, subject] =
+                    ["role", "fleet", "subject"].map(|name| &message[name]);
+                said(json!({ "welcome": { "role": role, "fleet": fleet, "subject": subject } }));
             }
-            "Error" => Some(json!({ "error": message["code"] })),
-            "Names" => {
-                let vehicles = message["vehicles"].as_array()?.iter();
-                let ids = message["ids"].as_array()?.iter().cloned();
-                self.names
-                    .extend(vehicles.filter_map(Value::as_u64).zip(ids));
-                None
+            Some("Ack") => {
+                let [kind, watching] = ["kind", "watching"].map(|name| &message[name]);
+                said(json!({ "ack": { "kind": kind, "watching": watching } }));
             }
-            "Positions" => {
-                let fixes = message["fixes"].as_array_mut()?;
-                assert_eq!(fixes.len(), 1, "the tests report one position at a time");
-                let mut fix = fixes.pop()?;
-                let name = self.names.get(&fix["vehicle"].as_u64()?);
-                fix["vehicle"] = name.expect("Names comes before the first position").clone();
-                Some(json!({ "fix": fix }))
+            Some("Error") => said(json!({ "error": message["code"] })),
+            Some("Names") => {
+                let list = |name: &str| message[name].as_array().cloned().unwrap_or_default();
+                let vehicles = list("vehicles").into_iter();
+                let vehicles = vehicles.filter_map(|vehicle| vehicle.as_u64());
+                names.extend(vehicles.zip(list("ids")));
             }
-            _ => None,
+            Some("Positions") => {
+                for fix in message["fixes"].as_array().into_iter().flatten() {
+                    let mut fix = fix.clone();
+                    let name = fix["vehicle"].as_u64().and_then(|index| names.get(&index));
+                    fix["vehicle"] = name.expect("Names comes before the first position").clone();
+                    said(json!({ "fix": fix }));
+                }
+            }
+            _ => {}
         }
     }
 }

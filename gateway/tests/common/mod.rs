@@ -21,7 +21,7 @@ pub mod http;
 pub mod tools;
 
 /// How long anything may take before a test gives up: far longer than it takes on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Asks until the answer is yes: for what the gateway does on its own, such as noticing that a client is gone.
 #[track_caller]
