@@ -44,7 +44,7 @@ pub struct Config {
     /// The life of one connection.
     #[config(nested)]
     pub connection: Connection,
-    /// Bounds. What goes over one is refused or closed with a reason, and counted in longhaul_limit_hits_total.
+    /// Bounds. What goes over one is refused or closed, and the peer is told why where that is possible.
     #[config(nested)]
     pub limits: Limits,
     /// Who may connect. Every connection needs a token (JWT) signed with one of these keys.

@@ -16,6 +16,14 @@ pub const SHARDS_MAX: usize = 64;
 pub const NAMES_PER_MESSAGE_MAX: u32 = 4_096;
 /// What the echo endpoint may owe one client, in bytes, beyond one message of the largest size.
 pub const ECHO_BACKLOG_BYTES_MAX: usize = 16 << 20;
+/// Answers that may wait for a client that asks for another subscription.
+pub const REQUESTS_IN_FLIGHT_MAX: usize = 16;
+/// The slowest that a peer may take a large frame beyond `connection.send_timeout_ms`, in bytes per second.
+pub const SEND_BYTES_PER_SECOND_MIN: u64 = 1_024;
+/// What queued answers are joined to at most, in bytes, to go out in one send.
+pub const JOINED_SEND_BYTES: usize = 65_536;
+/// The text of an `Error`, which may quote what a client sent, in bytes.
+pub const ERROR_TEXT_BYTES_MAX: usize = 512;
 /// Milliseconds that a peer may take to end its half of the connection after the gateway's last frame.
 pub const LINGER_MS: u64 = 2_000;
 /// `Retry-After` where the registry is full: only a restart empties it.
@@ -78,7 +86,7 @@ const _: () = assert!(2 * CONTROL_CONNECTIONS_MAX as u64 <= DESCRIPTORS_RESERVED
 // The overhead covers the longest vehicle id.
 const _: () = assert!(VEHICLE_ID_BYTES_HARD_MAX + 128 <= MESSAGE_OVERHEAD_BYTES);
 
-/// Bounds. What goes over one is refused or closed with a reason, and counted in longhaul_limit_hits_total.
+/// Bounds. What goes over one is refused or closed, and the peer is told why where that is possible.
 #[derive(Debug, Clone, PartialEq, Config)]
 #[config(layer_attr(serde(deny_unknown_fields)))]
 pub struct Limits {
@@ -116,6 +124,12 @@ pub struct Limits {
     /// Allowed: 1 to 16000000.
     #[config(default = 2_000_000, validate = within::<1, VEHICLES_HARD_MAX>)]
     pub vehicles_max: u32,
+
+    /// Vehicle ids that dashboards asked for and that never connected, over all fleets: made-up ids cannot keep vehicles
+    /// out.
+    /// Allowed: 1 to 16000000.
+    #[config(default = 200_000, validate = within::<1, VEHICLES_HARD_MAX>)]
+    pub unseen_vehicles_max: u32,
 
     /// Fleets that this node knows.
     /// Allowed: 1 to 65535.

@@ -15,6 +15,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use glommio::{LocalExecutorBuilder, Placement};
+use rustix::thread::CpuSet;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
@@ -95,10 +96,11 @@ pub fn run(startup: Startup) -> anyhow::Result<()> {
     for inbox in inboxes.iter() {
         // A full inbox is being emptied; the shard finds the stop in the next round.
         let mut letter = Letter::Stop;
+        let by = Instant::now() + STOP_WITHIN;
         while let Err(refused) = inbox.post(letter) {
             letter = refused;
             std::thread::sleep(Duration::from_millis(1));
-            if outcome.is_err() {
+            if outcome.is_err() || Instant::now() >= by {
                 break;
             }
         }
@@ -110,6 +112,15 @@ pub fn run(startup: Startup) -> anyhow::Result<()> {
     };
     control.stop();
     outcome.and(stopped)
+}
+
+/// The cores that this process may run on: a container or `taskset` may have taken some away. Never empty.
+fn allowed_cores() -> Vec<usize> {
+    let allowed = rustix::thread::sched_getaffinity(None).unwrap_or_default();
+    let cores: Vec<usize> = (0..CpuSet::MAX_CPU)
+        .filter(|core| allowed.is_set(*core))
+        .collect();
+    if cores.is_empty() { vec![0] } else { cores }
 }
 
 fn shard_count(config: &Config) -> usize {
@@ -189,14 +200,14 @@ impl Shards {
     ) -> anyhow::Result<Shards> {
         let (notify, notices) = channel();
         let (up_at, up) = channel();
-        let cores = available_parallelism().map_or(1, usize::from);
+        let cores = allowed_cores();
         let mut gates = Vec::new();
         for number in 0..shared.inboxes.len() {
             let Some(shard_metrics) = metrics.shard(number) else {
                 bail!("no counters for shard {number}")
             };
             let placement = if config.server.pin_cores {
-                Placement::Fixed(number % cores)
+                Placement::Fixed(cores[number % cores.len()])
             } else {
                 Placement::Unbound
             };

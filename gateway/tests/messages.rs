@@ -1,6 +1,8 @@
 //! What clients may say and what they are told when it is wrong; how connections end; and what is counted of all that.
 
-use longhaul_codec::{Ack, ErrorCode, Fix, Message, Position, PositionBatch, Subscribe};
+use longhaul_codec::{
+    Ack, ErrorCode, Fix, Message, Position, PositionBatch, Role, Subscribe, SubscribeMode,
+};
 use rustix::process::Signal;
 use tungstenite::Message as Frame;
 
@@ -10,6 +12,27 @@ use crate::common::gateway::{FLEET, Gateway};
 use crate::common::http::{Metrics, get};
 
 mod common;
+
+/// A shard encodes its messages in one buffer: what is left over from one must not show in the next, whatever their
+/// lengths.
+#[test]
+fn a_message_is_right_whatever_was_sent_before() {
+    let gateway = Gateway::start(1);
+    let mut dashboard = Client::dashboard(&gateway, "me");
+    let token = gateway.vehicle_token("truck-1");
+    for length in (1..100).step_by(3) {
+        // Answered by Names, as long as the id is, and Ack.
+        let replace = Subscribe {
+            mode: SubscribeMode::Replace,
+            ..watch(length, &[&"x".repeat(length as usize)])
+        };
+        assert_eq!(dashboard.subscribe(replace).watching, 1);
+        let vehicle = Client::connect(&gateway, &token);
+        let welcome = vehicle.welcome();
+        assert_eq!((welcome.role, welcome.epoch), (Role::Vehicle, 0));
+        assert_eq!((&*welcome.fleet, &*welcome.subject), (FLEET, "truck-1"));
+    }
+}
 
 #[test]
 fn an_identity_is_the_tokens() {
@@ -218,6 +241,7 @@ fn a_signal_ends_every_connection_with_1001_and_the_process_with_0() {
             assert_eq!(code, 1001);
             assert!(reason.contains("reconnect"), "{reason}");
         }
+        drop(clients);
         let status = gateway.wait();
         assert_eq!(status.code(), Some(0), "{status}");
     }
@@ -270,7 +294,7 @@ fn the_control_plane_answers_and_its_counters_add_up() {
     ] {
         assert_eq!(metrics.value(series), value, "{series}");
     }
-    vehicles.map(Client::close);
+    vehicles.into_iter().for_each(Client::close);
     dashboard.close();
     eventually("the closed connections are counted", || {
         let metrics = Metrics::of(gateway.control());

@@ -35,7 +35,11 @@ impl Fleet {
     #[must_use]
     pub fn new(limits: &Limits) -> Arc<Fleet> {
         Arc::new(Fleet {
-            registry: Registry::new(limits.fleets_max, limits.vehicles_max),
+            registry: Registry::new(
+                limits.fleets_max,
+                limits.vehicles_max,
+                limits.unseen_vehicles_max,
+            ),
             positions: PositionTable::new(limits.vehicles_max),
             interest: Interest::new(limits.fleets_max, limits.vehicles_max),
         })

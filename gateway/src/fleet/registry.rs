@@ -27,10 +27,16 @@ pub enum RegistryError {
     #[error(
         "this node knows {0} vehicles, its limit (limits.vehicles_max); no further vehicle id is taken"
     )]
-    TooManyVehicles(u32),
+    Vehicles(u32),
+    /// The bound on ids that were only asked for is reached.
+    #[error(
+        "this node knows {0} vehicle ids that dashboards asked for and that never connected, its limit \
+         (limits.unseen_vehicles_max); is the list of vehicles right?"
+    )]
+    Unseen(u32),
     /// `limits.fleets_max` is reached.
     #[error("this node knows {0} fleets, its limit (limits.fleets_max); no further fleet is taken")]
-    TooManyFleets(u32),
+    Fleets(u32),
 }
 
 /// All fleets and vehicles of this node.
@@ -41,6 +47,7 @@ pub struct Registry {
     sizes: Box<[AtomicU32]>,
     hasher: RandomState,
     vehicles_max: u32,
+    unseen_max: u32,
 }
 
 #[derive(Debug, Default)]
@@ -52,6 +59,8 @@ struct Inner {
     ids: Vec<u8>,
     /// Vehicle indexes, hashed by (fleet, id).
     by_id: HashTable<u32>,
+    /// Vehicles that a dashboard asked for and that never connected.
+    unseen: u32,
 }
 
 #[derive(Debug, Default)]
@@ -63,6 +72,8 @@ struct Members {
 struct Entry {
     fleet: FleetId,
     id_end: u32,
+    /// It has connected with a token of its own.
+    seen: bool,
 }
 
 impl Inner {
@@ -76,10 +87,11 @@ impl Inner {
 
 impl Registry {
     /// Empty, with these bounds.
-    pub(super) fn new(fleets_max: u32, vehicles_max: u32) -> Registry {
+    pub(super) fn new(fleets_max: u32, vehicles_max: u32, unseen_max: u32) -> Registry {
         let nobody = Entry {
             fleet: FleetId(u32::MAX),
             id_end: 0,
+            seen: false,
         };
         Registry {
             inner: Mutex::new(Inner {
@@ -89,6 +101,7 @@ impl Registry {
             sizes: (0..fleets_max).map(|_| AtomicU32::new(0)).collect(),
             hasher: RandomState::new(),
             vehicles_max,
+            unseen_max,
         }
     }
 
@@ -108,7 +121,7 @@ impl Registry {
         }
         let next = inner.fleets.len();
         if next >= self.sizes.len() {
-            return Err(RegistryError::TooManyFleets(self.sizes.len() as u32));
+            return Err(RegistryError::Fleets(self.sizes.len() as u32));
         }
         let fleet = FleetId(next as u32);
         inner.fleets.push(Members::default());
@@ -116,28 +129,55 @@ impl Registry {
         Ok(fleet)
     }
 
-    /// The vehicle of this id in this fleet; a new one is given the next index and joins its fleet.
+    /// The vehicle of this id in this fleet, which has a token to prove it; a new one is given the next index and joins
+    /// its fleet.
     ///
     /// # Errors
     /// At the limit of vehicles.
     pub fn vehicle(&self, fleet: FleetId, id: &str) -> Result<VehicleIndex, RegistryError> {
+        self.intern(fleet, id, true)
+    }
+
+    /// The vehicle of this id in this fleet, which a dashboard asks for and which may not exist. Such ids have a bound
+    /// of their own, so that made-up ones cannot keep vehicles out.
+    ///
+    /// # Errors
+    /// At either limit.
+    pub fn wish(&self, fleet: FleetId, id: &str) -> Result<VehicleIndex, RegistryError> {
+        self.intern(fleet, id, false)
+    }
+
+    fn intern(&self, fleet: FleetId, id: &str, seen: bool) -> Result<VehicleIndex, RegistryError> {
         let hash = self.hasher.hash_one((fleet.0, id));
         let mut guard = self.lock();
         let inner = &mut *guard;
         let same =
             |&index: &u32| inner.vehicles[index as usize].fleet == fleet && inner.id(index) == id;
         if let Some(&index) = inner.by_id.find(hash, same) {
+            let entry = &mut inner.vehicles[index as usize];
+            if seen && !entry.seen {
+                entry.seen = true;
+                inner.unseen -= 1;
+            }
             return Ok(VehicleIndex(index));
         }
         let index = inner.vehicles.len() as u32;
         let Ok(id_end) = u32::try_from(inner.ids.len() + id.len()) else {
-            return Err(RegistryError::TooManyVehicles(index - 1));
+            return Err(RegistryError::Vehicles(index - 1));
         };
         if index > self.vehicles_max || fleet.0 as usize >= inner.fleets.len() {
-            return Err(RegistryError::TooManyVehicles(self.vehicles_max));
+            return Err(RegistryError::Vehicles(self.vehicles_max));
         }
+        if !seen && inner.unseen >= self.unseen_max {
+            return Err(RegistryError::Unseen(self.unseen_max));
+        }
+        inner.unseen += u32::from(!seen);
         inner.ids.extend_from_slice(id.as_bytes());
-        inner.vehicles.push(Entry { fleet, id_end });
+        inner.vehicles.push(Entry {
+            fleet,
+            id_end,
+            seen,
+        });
         let mut by_id = std::mem::take(&mut inner.by_id);
         by_id.insert_unique(hash, index, |&other| {
             self.hasher
@@ -214,16 +254,13 @@ mod tests {
 
     #[test]
     fn ids_get_dense_indexes_per_fleet_and_keep_them() {
-        let registry = Registry::new(2, 3);
+        let registry = Registry::new(2, 3, 3);
         let (north, south) = (
             registry.fleet("north").unwrap(),
             registry.fleet("south").unwrap(),
         );
         assert_eq!(registry.fleet("north"), Ok(north));
-        assert_eq!(
-            registry.fleet("third"),
-            Err(RegistryError::TooManyFleets(2))
-        );
+        assert_eq!(registry.fleet("third"), Err(RegistryError::Fleets(2)));
         assert_eq!(registry.vehicle(north, "a"), Ok(VehicleIndex(1)));
         assert_eq!(
             registry.vehicle(south, "a"),
@@ -238,7 +275,7 @@ mod tests {
         );
         assert_eq!(
             registry.vehicle(north, "c"),
-            Err(RegistryError::TooManyVehicles(3))
+            Err(RegistryError::Vehicles(3))
         );
         assert_eq!(
             (registry.fleet_size(north), registry.fleet_size(south)),
@@ -262,8 +299,30 @@ mod tests {
     }
 
     #[test]
+    fn made_up_ids_keep_no_vehicle_out() {
+        let registry = Registry::new(1, 10, 2);
+        let fleet = registry.fleet("f").unwrap();
+        let ghost = registry.wish(fleet, "ghost").unwrap();
+        registry.wish(fleet, "truck").unwrap();
+        assert_eq!(registry.wish(fleet, "third"), Err(RegistryError::Unseen(2)));
+        assert_eq!(
+            registry.wish(fleet, "ghost"),
+            Ok(ghost),
+            "a known one is no new wish"
+        );
+        registry.vehicle(fleet, "third").unwrap();
+        registry.vehicle(fleet, "truck").unwrap();
+        registry.vehicle(fleet, "truck").unwrap();
+        assert!(
+            registry.wish(fleet, "fourth").is_ok(),
+            "the truck came, which made room for one"
+        );
+        assert_eq!(registry.wish(fleet, "fifth"), Err(RegistryError::Unseen(2)));
+    }
+
+    #[test]
     fn many_ids_are_found_again_after_growth() {
-        let registry = Registry::new(1, 100_000);
+        let registry = Registry::new(1, 100_000, 0);
         let fleet = registry.fleet("f").unwrap();
         let indexes: Vec<_> = (0..20_000)
             .map(|n| registry.vehicle(fleet, &format!("v{n}")).unwrap())

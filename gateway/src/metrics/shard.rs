@@ -66,6 +66,7 @@ shard_metrics! {
             limit_hit_subscription: limit = "subscription_vehicles_max",
             limit_hit_position_batch: limit = "position_batch_max",
             limit_hit_control_queue: limit = "control_queue_max",
+            limit_hit_requests: limit = "requests_in_flight",
         }
         busy "longhaul_shard_busy_seconds" "Time that a shard spent working, not waiting" { busy_ns }
     }

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use longhaul_codec::{Error, ErrorCode, Message};
 
+use crate::limits::ERROR_TEXT_BYTES_MAX;
+
 /// Why a message was not taken, in words for whoever wrote the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
@@ -28,9 +30,12 @@ impl Rejection {
     /// The message for the wire.
     #[must_use]
     pub fn into_message(self) -> Message {
+        let mut text = self.message.into_owned();
+        // It may quote what the client sent, and must not grow with it.
+        text.truncate(text.floor_char_boundary(ERROR_TEXT_BYTES_MAX));
         Message::Error(Error {
             code: self.code,
-            message: self.message.into_owned(),
+            message: text,
             id: self.id,
         })
     }

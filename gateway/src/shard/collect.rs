@@ -35,8 +35,8 @@ impl Shard {
         }
         self.completions = completions;
         self.core.sweep(&mut self.ring, now);
-        if self.core.stopping {
-            self.listener = None;
+        if self.core.stopping && self.listener.take().is_some() {
+            self.ring.cancel_accept();
         }
         Ok(count)
     }
@@ -48,6 +48,9 @@ impl Shard {
     }
 
     fn accepted(&mut self, completion: &Completion, now: Now) {
+        if completion.result < 0 && self.core.stopping {
+            return;
+        }
         if completion.result < 0 {
             tracing::warn!(
                 error = %std::io::Error::from_raw_os_error(-completion.result),

@@ -6,7 +6,10 @@ use longhaul_filter_engine::{FleetId, VehicleIndex};
 use roaring::RoaringBitmap;
 
 use super::{clock::Stamp, frame::Frame};
-use crate::{limits::Limits, websocket::Assembler};
+use crate::{
+    limits::{JOINED_SEND_BYTES, Limits},
+    websocket::Assembler,
+};
 
 /// What the ring does for this connection's receiving half.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,6 +174,11 @@ impl Connection {
         (queue.frames.len(), queue.bytes)
     }
 
+    /// How many frames wait.
+    pub fn waiting(&self) -> usize {
+        self.queue.as_ref().map_or(0, |queue| queue.frames.len())
+    }
+
     /// Appends a frame; false if that is more than `limits` allow to wait. Echo clients have a bound of their own.
     pub fn enqueue_within(&mut self, frame: Frame, limits: &Limits) -> bool {
         let (frames, bytes) = self.enqueue(frame);
@@ -178,18 +186,27 @@ impl Connection {
         within || matches!(self.peer, Peer::Echo(_))
     }
 
-    /// Everything that waits, in one buffer: one send, whatever the number of frames.
+    /// What waits, joined to as much as one send should carry.
     pub fn dequeue(&mut self) -> Option<Frame> {
-        let mut queue = self.queue.take()?;
-        if queue.frames.len() == 1 {
-            return queue.frames.pop_front();
+        let queue = self.queue.as_mut()?;
+        let mut next = queue.frames.pop_front()?;
+        queue.bytes -= next.len();
+        if next.len() < JOINED_SEND_BYTES && !queue.frames.is_empty() {
+            let mut joined = next.bytes().to_vec();
+            while let Some(frame) = queue.frames.front() {
+                if joined.len() + frame.len() > JOINED_SEND_BYTES {
+                    break;
+                }
+                joined.extend_from_slice(frame.bytes());
+                queue.bytes -= frame.len();
+                queue.frames.pop_front();
+            }
+            next = joined.into();
         }
-        let mut joined = Vec::with_capacity(queue.bytes);
-        queue
-            .frames
-            .iter()
-            .for_each(|frame| joined.extend_from_slice(frame.bytes()));
-        Some(joined.into())
+        if queue.frames.is_empty() {
+            self.queue = None;
+        }
+        Some(next)
     }
 
     /// Whether the ring has an operation of this connection in hand.

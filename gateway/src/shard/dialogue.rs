@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use longhaul_codec::{ErrorCode, Fix, MessageRef, decode, json, wire};
+use longhaul_codec::{ErrorCode, Fix, MessageRef, decode, decode_fix, json, wire};
 use longhaul_filter_engine::{FleetId, VehicleIndex};
 
 use super::{
@@ -95,10 +95,7 @@ impl Core {
     ) -> ControlFlow<()> {
         match (incoming, speaker) {
             (Incoming::Binary(payload), Speaker::Vehicle(fleet, me)) if !json => {
-                match decode(payload) {
-                    Ok(message) => self.vehicle_said(key, fleet, me, message, now),
-                    Err(error) => self.malformed(key, &error),
-                }
+                self.vehicle_sent(key, fleet, me, payload, now);
             }
             (Incoming::Binary(payload), Speaker::Dashboard) if !json => match decode(payload) {
                 Ok(message) => self.dashboard_said(key, message, now),
@@ -160,6 +157,29 @@ impl Core {
         self.transcoder = Some(transcoder);
     }
 
+    #[inline]
+    fn vehicle_sent(
+        &mut self,
+        key: Key,
+        fleet: FleetId,
+        me: VehicleIndex,
+        payload: &[u8],
+        now: Now,
+    ) {
+        // A position without an id, what vehicles send all the time, by the shortest way.
+        if let Some(fix) = decode_fix(payload) {
+            self.metrics.messages_position.inc();
+            if let Err(rejection) = self.position(fleet, me, fix, now) {
+                self.reject(key, rejection);
+            }
+            return;
+        }
+        match decode(payload) {
+            Ok(message) => self.vehicle_said(key, fleet, me, message, now),
+            Err(error) => self.malformed(key, &error),
+        }
+    }
+
     #[cold]
     fn malformed(&mut self, key: Key, error: &dyn std::fmt::Display) {
         self.metrics.messages_malformed.inc();
@@ -213,7 +233,8 @@ impl Core {
         let mut fix = vehicle::check_fix(fix, me, now.unix_ms, rules)?;
         if stamped && let Some((last, _)) = self.fleet.positions.read(me) {
             // Two fixes without a time in one tick: the later one is the newer one.
-            fix.time_ms = fix.time_ms.max(last.time_ms + 1);
+            let ahead = now.unix_ms.saturating_add(rules.clock_ahead_ms_max);
+            fix.time_ms = fix.time_ms.max(last.time_ms.saturating_add(1)).min(ahead);
         }
         self.metrics.positions_in.add(1);
         match self.fleet.positions.write(me, &fix) {

@@ -1,6 +1,8 @@
 //! How a connection ends: a last frame or none, both halves, then its slot. Every way leads through `retire`, so that
 //! nothing is routed to a connection that is on its way out.
 
+use std::net::Shutdown;
+
 use http::StatusCode;
 use longhaul_filter_engine::SubscriberId;
 use roaring::RoaringBitmap;
@@ -83,6 +85,9 @@ impl Core {
             let Some((key, connection)) = self.connections.slot_mut(slot) else {
                 continue;
             };
+            if connection.phase != Phase::Open {
+                continue;
+            }
             if matches!(connection.peer, Peer::Handshake(_)) {
                 self.refuse(
                     key,
@@ -110,8 +115,7 @@ impl Core {
                 let fleet = dashboard.fleet;
                 self.metrics.connections_open_dashboard.sub(1);
                 let change = self.engine.remove(SubscriberId(key.slot));
-                self.exchange
-                    .announce(&self.fleet, &mut self.seen, fleet, &change);
+                self.announce(fleet, &change);
             }
             Peer::Handshake(_) => self.metrics.connections_open_handshake.sub(1),
             Peer::Echo(_) => self.metrics.connections_open_echo.sub(1),
@@ -140,7 +144,7 @@ impl Core {
         connection.phase = Phase::Aborting;
         connection.queue = None;
         if connection.in_ring() {
-            ring.shutdown(connection.fd, key, libc::SHUT_RDWR);
+            ring.shutdown(connection.fd, Shutdown::Both);
         }
         self.conclude(ring, key);
     }
@@ -155,7 +159,7 @@ impl Core {
         if connection.receive == Receive::Ended {
             self.conclude(ring, key);
         } else {
-            ring.shutdown(connection.fd, key, libc::SHUT_WR);
+            ring.shutdown(connection.fd, Shutdown::Write);
         }
     }
 

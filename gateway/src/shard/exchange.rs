@@ -107,23 +107,33 @@ impl Exchange {
 
     /// Tells the other shards what this one has interest in from now on, after a filter of `fleet_id` changed and
     /// before the positions of a snapshot are read.
-    pub fn announce(&self, fleet: &Fleet, seen: &mut Seen, fleet_id: FleetId, change: &Change) {
+    ///
+    /// A vehicle may pass from one kind of interest to the other, by name and by fleet. A writer reads the two masks one
+    /// after the other and may see neither; whatever it wrote is found here after the fence, and put into `routed`.
+    pub fn announce(
+        &self,
+        fleet: &Fleet,
+        seen: &mut Seen,
+        routed: &mut Dirty,
+        fleet_id: FleetId,
+        change: &Change,
+    ) {
         let (interest, mine) = (&fleet.interest, 1u64 << self.shard);
         // A vehicle that this shard hears of already keeps the version that it has routed: a letter about a newer one
         // must still count. One that is new here begins with what the snapshot will read.
         let whole = interest.fleet(fleet_id) & mine != 0;
         let is_new = |vehicle: VehicleIndex| !whole && interest.vehicle(vehicle) & mine == 0;
-        let mut begins: Vec<VehicleIndex> = change
-            .watched
-            .iter()
-            .copied()
-            .filter(|&vehicle| is_new(vehicle))
-            .collect();
-        // The fleet's bit is set before its vehicles are counted: one that joins after the count finds it set.
-        if let Some(watched) = change.fleet_watched {
-            interest.set_fleet(self.shard, fleet_id, watched);
+        let (mut begins, mut passes) = (Vec::new(), Vec::new());
+        for &vehicle in &change.watched {
+            if is_new(vehicle) {
+                begins.push(vehicle)
+            } else {
+                passes.push(vehicle)
+            }
         }
         if change.fleet_watched == Some(true) {
+            // The fleet's bit is set before its vehicles are counted: one that joins after the count finds it set.
+            interest.set_fleet(self.shard, fleet_id, true);
             fleet.registry.joined(fleet_id, 0, u32::MAX, |vehicle, _| {
                 if is_new(vehicle) {
                     begins.push(vehicle);
@@ -133,12 +143,25 @@ impl Exchange {
         for &vehicle in &change.watched {
             interest.set_vehicle(self.shard, vehicle, true);
         }
+        if change.fleet_watched == Some(false) {
+            interest.set_fleet(self.shard, fleet_id, false);
+        }
         for &vehicle in &change.unwatched {
             interest.set_vehicle(self.shard, vehicle, false);
+        }
+        if interest.fleet(fleet_id) & mine != 0 {
+            passes.extend_from_slice(&change.unwatched);
         }
         Interest::fence();
         for vehicle in begins {
             seen.set(vehicle, fleet.positions.version(vehicle));
+        }
+        for vehicle in passes {
+            let version = fleet.positions.version(vehicle);
+            if version.is_after(seen.version(vehicle)) {
+                seen.set(vehicle, version);
+                routed.mark(fleet_id, vehicle);
+            }
         }
     }
 

@@ -258,6 +258,11 @@ impl Core {
                     let Peer::Dashboard(dashboard) = &mut connection.peer else {
                         continue;
                     };
+                    // Whoever leaves is taken out of the engine; this holds even if that were forgotten.
+                    if connection.phase != Phase::Open || dashboard.fleet != fleet_id {
+                        debug_assert!(false, "{key:?} is no member of this group any more");
+                        continue;
+                    }
                     if !(free && dashboard.is_current(names.size, now)) {
                         dashboard
                             .pending
@@ -313,7 +318,7 @@ impl Core {
         for key in flushable.drain(..) {
             self.flush_one(ring, key, now);
         }
-        // Nothing that `flush_one` does marks a connection, but if it did, it would be kept.
+        // What `flush_one` marked again has more to send in the next tick.
         flushable.append(&mut self.flushable);
         self.flushable = flushable;
         self.outbound.encoder.shrink(ENCODER_BYTES_KEPT);

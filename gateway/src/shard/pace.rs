@@ -13,8 +13,6 @@ use crate::{control::Health, metrics::ShardMetrics};
 
 /// Empty ticks before sleeping on the doorbell.
 const EMPTY_TICKS_BEFORE_SLEEP: u32 = 3;
-/// A batch of this many completions is full: the next tick does not wait for the pace.
-const FULL_BATCH: usize = 2_048;
 /// What a send costs, about: TCP's own work, whatever the frame's size.
 const SEND_COST: Duration = Duration::from_micros(5);
 /// The sweep needs a tick now and then even where nothing happens.
@@ -84,7 +82,7 @@ pub async fn run(mut shard: Shard, inbox: Arc<Inbox>, report: &Report) -> Result
             }
             empty = if handled == 0 { empty + 1 } else { 0 };
             let pause = pace.saturating_sub(busy).max(gather(sends, gather_max));
-            if pause.is_zero() || handled >= FULL_BATCH {
+            if pause.is_zero() || handled >= shard.ring.collect_max() {
                 glommio::executor().yield_now().await;
             } else {
                 sleep(pause).await;

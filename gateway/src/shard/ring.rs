@@ -8,7 +8,7 @@
 pub mod buffers;
 pub mod sys;
 
-use std::{collections::VecDeque, io, os::fd::RawFd};
+use std::{collections::VecDeque, io, net::Shutdown, os::fd::RawFd};
 
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue, types};
 
@@ -182,7 +182,8 @@ impl Ring {
             backlog: VecDeque::new(),
             in_flight: Vec::new(),
             sends: 0,
-            collect_max: config.collect_max,
+            // What is taken in a tick keeps its buffer until the tick has handled it.
+            collect_max: config.collect_max.min(usize::from(config.buffers)),
         })
     }
 
@@ -263,15 +264,37 @@ impl Ring {
         true
     }
 
+    /// How many completions are a full batch.
+    pub fn collect_max(&self) -> usize {
+        self.collect_max
+    }
+
     /// How many sends were asked for since the last call.
     pub fn take_sends(&mut self) -> usize {
         std::mem::take(&mut self.sends)
     }
 
     /// Ends one or both directions; armed operations then complete.
-    pub fn shutdown(&mut self, fd: RawFd, key: Key, how: i32) {
-        let entry = opcode::Shutdown::new(types::Fd(fd), how).build();
-        self.push(entry.user_data(key.tag(Op::Forget)));
+    ///
+    /// A plain system call: the kernel hands `IORING_OP_SHUTDOWN` to a worker thread, which looks the descriptor up
+    /// later, when it may be closed and be somebody else's.
+    pub fn shutdown(&mut self, fd: RawFd, how: Shutdown) {
+        sys::shutdown(fd, how);
+    }
+
+    /// Ends the multishot accept, which keeps a closed listener alive.
+    pub fn cancel_accept(&mut self) {
+        let entry = opcode::AsyncCancel::new(Key::NOBODY.tag(Op::Accept)).build();
+        self.push(entry.user_data(Key::NOBODY.tag(Op::Forget)));
+    }
+
+    /// Bytes of the frame that this connection is being sent.
+    pub fn sending_bytes(&self, key: Key) -> usize {
+        let frame = self
+            .in_flight
+            .get(key.slot as usize)
+            .and_then(Option::as_ref);
+        frame.map_or(0, Frame::len)
     }
 
     /// Closes a descriptor that nothing is armed on any more.
@@ -398,7 +421,6 @@ fn probe(ring: &IoUring) -> Result<(), RingError> {
         (opcode::Send::CODE, "send"),
         (opcode::PollAdd::CODE, "poll"),
         (opcode::AsyncCancel::CODE, "cancel"),
-        (opcode::Shutdown::CODE, "shutdown"),
         (opcode::Close::CODE, "close"),
     ];
     match needed.iter().find(|(code, _)| !probe.is_supported(*code)) {

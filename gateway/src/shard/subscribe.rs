@@ -1,12 +1,12 @@
 //! A dashboard's wishes: into the filter engine, into the other shards' interest, and into its snapshot.
 
 use longhaul_codec::{Ack, AckKind, ErrorCode, Message, MessageRef};
-use longhaul_filter_engine::{FleetId, SubscriberId, VehicleSet, Wanted};
+use longhaul_filter_engine::{Change, FleetId, SubscriberId, VehicleSet, Wanted};
 use roaring::RoaringBitmap;
 
 use super::{Core, clock::Now, connection::Peer, ring::Key};
 use crate::{
-    limits::NAMES_PER_MESSAGE_MAX,
+    limits::{NAMES_PER_MESSAGE_MAX, REQUESTS_IN_FLIGHT_MAX},
     session::{
         dashboard::{self, DashboardRequest, Ids, SubscriptionRules},
         rejection::Rejection,
@@ -27,11 +27,30 @@ impl Core {
         };
         let outcome = match dashboard::understand(message, rules) {
             Ok(request) => self.obey(key, request, now),
-            Err(rejection) => Err(rejection),
+            Err(rejection) => {
+                self.metrics.messages_other.inc();
+                Err(rejection)
+            }
         };
         if let Err(rejection) = outcome {
             self.reject(key, rejection);
         }
+    }
+
+    /// A request costs work in proportion to the fleet, so a client may not have many of them answered at once.
+    fn check_pipeline(&mut self, key: Key, request: u64) -> Result<(), Rejection> {
+        let waiting = self
+            .connections
+            .get_mut(key)
+            .map_or(0, |connection| connection.waiting());
+        if waiting < REQUESTS_IN_FLIGHT_MAX {
+            return Ok(());
+        }
+        self.metrics.limit_hit_requests.inc();
+        let says = format!(
+            "{waiting} answers wait for you, the limit is {REQUESTS_IN_FLIGHT_MAX}: wait for each Ack before the next request"
+        );
+        Err(Rejection::new(ErrorCode::LimitReached, request, says))
     }
 
     fn obey(&mut self, key: Key, asked: DashboardRequest<'_>, now: Now) -> Result<(), Rejection> {
@@ -51,6 +70,7 @@ impl Core {
                 min_interval_ms,
             } => {
                 self.metrics.messages_subscribe.inc();
+                self.check_pipeline(key, request)?;
                 if replace {
                     wanted = Wanted::default();
                 }
@@ -59,6 +79,14 @@ impl Core {
                 let indexes = self.intern(fleet, request, vehicles)?;
                 wanted.vehicles.extend(&indexes);
                 self.name(key, vehicles, &indexes);
+                if self.flow(key).is_break() {
+                    // The names were too much for a peer that does not read: it has left the filter engine, for good.
+                    return Ok(());
+                }
+                if self.flow(key).is_break() {
+                    // The names were too much for a peer that does not read: it has left the filter engine.
+                    return Ok(());
+                }
                 self.set_interval(key, min_interval_ms, now);
                 (AckKind::Subscribe, request)
             }
@@ -69,6 +97,7 @@ impl Core {
                 vehicles,
             } => {
                 self.metrics.messages_unsubscribe.inc();
+                self.check_pipeline(key, request)?;
                 if everything {
                     wanted = Wanted::default();
                 }
@@ -119,12 +148,7 @@ impl Core {
     ) -> Result<Vec<u32>, Rejection> {
         vehicles
             .iter()
-            .map(|id| {
-                self.fleet
-                    .registry
-                    .vehicle(fleet, id)
-                    .map(|vehicle| vehicle.0)
-            })
+            .map(|id| self.fleet.registry.wish(fleet, id).map(|vehicle| vehicle.0))
             .collect::<Result<_, _>>()
             .map_err(|error| {
                 self.metrics.limit_hit_registry.add(1);
@@ -192,8 +216,7 @@ impl Core {
         let change = self
             .engine
             .set(subscriber, fleet, &VehicleSet::Whole, wanted);
-        self.exchange
-            .announce(&self.fleet, &mut self.seen, fleet, &change);
+        self.announce(fleet, &change);
         let snapshot = match (change.added, before) {
             (VehicleSet::Some(vehicles), _) => vehicles,
             (VehicleSet::Whole, VehicleSet::Some(before)) => self.known_vehicles(fleet) - before,
@@ -217,14 +240,26 @@ impl Core {
 
     fn known_vehicles(&self, fleet: FleetId) -> RoaringBitmap {
         let mut known = RoaringBitmap::new();
-        self.fleet.registry.joined(
-            fleet,
-            0,
-            self.fleet.registry.fleet_size(fleet),
-            |vehicle, _| {
-                known.insert(vehicle.0);
-            },
-        );
+        self.fleet
+            .registry
+            .joined(fleet, 0, u32::MAX, |vehicle, _| {
+                // Indexes only grow, so each goes to the end.
+                if known.try_push(vehicle.0).is_err() {
+                    known.insert(vehicle.0);
+                }
+            });
         known
+    }
+
+    /// Tells the other shards of a changed filter.
+    pub(super) fn announce(&mut self, fleet: FleetId, change: &Change) {
+        let Core {
+            exchange,
+            fleet: shared,
+            seen,
+            routed,
+            ..
+        } = self;
+        exchange.announce(shared, seen, routed, fleet, change);
     }
 }

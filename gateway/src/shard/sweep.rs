@@ -8,7 +8,7 @@ use super::{
     ring::{Key, Ring},
 };
 use crate::{
-    limits::LINGER_MS,
+    limits::{LINGER_MS, SEND_BYTES_PER_SECOND_MIN},
     session::close,
     websocket::{Control, Refusal, outgoing},
 };
@@ -63,11 +63,14 @@ impl Core {
         };
         let silent_ms = now.stamp().ms_since(connection.heard);
         let handshaking = matches!(connection.peer, Peer::Handshake(_));
-        let stalled = connection.sending
-            && now.stamp().ms_since(connection.sending_since) >= settings.send_timeout_ms;
+        // A large frame is given time in proportion: a slow link that works is none to cut.
+        let patience = settings.send_timeout_ms
+            + ring.sending_bytes(key) as u64 * 1_000 / SEND_BYTES_PER_SECOND_MIN;
+        let stalled =
+            connection.sending && now.stamp().ms_since(connection.sending_since) >= patience;
         match connection.phase {
             Phase::Aborting => {}
-            _ if stalled => {
+            Phase::Open if stalled => {
                 // A close frame would only wait behind the one that the peer does not take.
                 self.metrics.closed_slow.inc();
                 self.abort(ring, key);

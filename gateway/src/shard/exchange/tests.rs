@@ -123,8 +123,13 @@ impl World {
                     &VehicleSet::Whole,
                     wanted,
                 );
-                half.exchange
-                    .announce(&self.fleet, &mut half.seen, self.id, &change);
+                half.exchange.announce(
+                    &self.fleet,
+                    &mut half.seen,
+                    &mut half.routed,
+                    self.id,
+                    &change,
+                );
                 let everybody: RoaringBitmap = (1..=VEHICLES).collect();
                 let added = match (change.added, before) {
                     (VehicleSet::Whole, VehicleSet::Some(before)) => everybody - before,
@@ -146,8 +151,13 @@ impl World {
             Step::Leave { shard, dashboard } => {
                 let half = &mut self.shards[*shard];
                 let change = half.engine.remove(SubscriberId(*dashboard));
-                half.exchange
-                    .announce(&self.fleet, &mut half.seen, self.id, &change);
+                half.exchange.announce(
+                    &self.fleet,
+                    &mut half.seen,
+                    &mut half.routed,
+                    self.id,
+                    &change,
+                );
                 half.pending.remove(dashboard);
                 let (shard, dashboard) = (*shard, *dashboard);
                 self.delivered

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::Shutdown,
     os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
 };
 
@@ -34,8 +35,7 @@ impl Doorbell {
     /// Wakes the shard if it sleeps; otherwise its next sleep ends at once.
     pub fn ring(&self) {
         let one = 1u64;
-        // SAFETY: writes eight bytes from a live local. It fails only when the counter is full, and then the shard
-        // has been woken already.
+        // SAFETY: writes eight bytes from a live local. The counter would have to hold 2^64 - 2 rings to block.
         unsafe { libc::write(self.0.as_raw_fd(), (&raw const one).cast(), 8) };
     }
 
@@ -59,6 +59,17 @@ impl Doorbell {
             }
         }
     }
+}
+
+/// Ends one or both directions of a socket (`shutdown(2)`), at once. A socket that has no peer any more is none to end.
+pub fn shutdown(socket: RawFd, how: Shutdown) {
+    let how = match how {
+        Shutdown::Read => libc::SHUT_RD,
+        Shutdown::Write => libc::SHUT_WR,
+        Shutdown::Both => libc::SHUT_RDWR,
+    };
+    // SAFETY: takes numbers only. The caller owns the descriptor and has not closed it.
+    unsafe { libc::shutdown(socket, how) };
 }
 
 /// Gives the calling thread a descriptor table of its own (`unshare(2)`, `CLONE_FILES`): accept and close contend with
