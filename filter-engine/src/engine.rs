@@ -84,8 +84,7 @@ impl Engine {
 
     /// What subscriber `s` sees.
     pub fn effective(&self, s: SubscriberId) -> Option<&VehicleSet> {
-        let group = self.groups.get(self.group_of(s)?)?;
-        Some(&group.filter)
+        self.groups.filter(self.group_of(s)?)
     }
 
     /// What subscriber `s` asked for.
@@ -159,17 +158,21 @@ impl Engine {
             self.seat(s, fleet, effective, &mut change);
             return change;
         };
-        let Some(old) = self.groups.get(seat.group) else {
+        let old = self
+            .groups
+            .get(seat.group)
+            .zip(self.groups.filter(seat.group));
+        let Some((old, before)) = old else {
             return change;
         };
         if old.fleet == fleet {
-            if old.filter == effective {
+            if *before == effective {
                 return change;
             }
-            change.added = effective.minus(&old.filter);
+            change.added = effective.minus(before);
             let alone = old.members.as_slice().len() == 1;
             if let (true, VehicleSet::Some(before), VehicleSet::Some(after)) =
-                (alone, &old.filter, &effective)
+                (alone, before, &effective)
             {
                 let hash = self.groups.hash(fleet, &effective);
                 if self.groups.find(hash, fleet, &effective).is_none() {
@@ -205,7 +208,7 @@ impl Engine {
 
     /// Makes a new group reachable from its vehicles, or from its fleet.
     fn enter(&mut self, id: GroupId, fleet: FleetId, change: &mut Change) {
-        match self.groups.get(id).map(|group| &group.filter) {
+        match self.groups.filter(id) {
             Some(VehicleSet::Some(vehicles)) => {
                 self.index.insert(id, vehicles, &mut change.watched);
             }
@@ -220,26 +223,26 @@ impl Engine {
     /// Empties a seat. The group goes with its last member. `moved_to` is the fleet that its owner has
     /// taken a seat in before, if any.
     fn vacate(&mut self, seat: Seat, moved_to: Option<FleetId>, change: &mut Change) {
-        let group = match self.groups.leave(seat.group, seat.position) {
+        let (fleet, filter) = match self.groups.leave(seat.group, seat.position) {
             Left::Behind { moved } => {
                 if let Some(moved) = moved.and_then(|moved| self.seats.get_mut(moved.0)) {
                     moved.position = seat.position;
                 }
                 return;
             }
-            Left::Last(group) => group,
+            Left::Last { fleet, filter } => (fleet, filter),
         };
-        match group.filter {
+        match filter {
             VehicleSet::Some(vehicles) => {
                 self.index
                     .remove(seat.group, &vehicles, &mut change.unwatched);
             }
             VehicleSet::Whole => {
-                self.whole.remove(group.fleet.0);
-                if moved_to.is_none_or(|fleet| fleet == group.fleet) {
+                self.whole.remove(fleet.0);
+                if moved_to.is_none_or(|moved_to| moved_to == fleet) {
                     change.fleet_watched = Some(false);
                 } else {
-                    change.left_fleet = Some(group.fleet);
+                    change.left_fleet = Some(fleet);
                 }
             }
         }

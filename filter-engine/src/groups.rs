@@ -9,10 +9,10 @@ use crate::members::Members;
 use crate::sparse::Sparse;
 use crate::{FleetId, GroupId, SubscriberId, VehicleSet};
 
+/// What routing reads of a group, and no more: the less of it there is, the more of it is in cache.
 #[derive(Debug)]
 pub(crate) struct Group {
     pub(crate) members: Members,
-    pub(crate) filter: VehicleSet,
     pub(crate) fleet: FleetId,
     /// Kept so that the table can grow without reading every filter again.
     hash: ContentHash,
@@ -25,6 +25,8 @@ pub(crate) struct ContentHash(u32);
 #[derive(Debug, Default)]
 pub(crate) struct Groups {
     slots: Sparse<Group>,
+    /// The filter of each group, under the same number.
+    filters: Sparse<VehicleSet>,
     /// Numbers below `next` that are not in use. The lowest goes out first, which keeps numbers dense.
     free: RoaringBitmap,
     next: u32,
@@ -47,9 +49,9 @@ impl Groups {
         filter: &VehicleSet,
     ) -> Option<GroupId> {
         let same = |id: &GroupId| {
-            self.get(*id).is_some_and(|group| {
-                group.hash.0 == hash.0 && group.fleet == fleet && group.filter == *filter
-            })
+            self.get(*id)
+                .is_some_and(|group| group.hash.0 == hash.0 && group.fleet == fleet)
+                && self.filter(*id) == Some(filter)
         };
         self.by_content.find(hash.spread(), same).copied()
     }
@@ -57,6 +59,16 @@ impl Groups {
     #[inline]
     pub(crate) fn get(&self, id: GroupId) -> Option<&Group> {
         self.slots.get(id.get())
+    }
+
+    /// A group by its bare number.
+    #[inline]
+    pub(crate) fn at(&self, number: u32) -> Option<(GroupId, &Group)> {
+        Some((GroupId::new(number)?, self.slots.get(number)?))
+    }
+
+    pub(crate) fn filter(&self, id: GroupId) -> Option<&VehicleSet> {
+        self.filters.get(id.get())
     }
 
     /// Makes a group of one. No group with this filter may exist.
@@ -70,12 +82,13 @@ impl Groups {
         let id = self.take_number();
         let group = Group {
             members: Members::One(member),
-            filter: filter.at_rest(),
             fleet,
             hash,
         };
-        self.owned_bytes += group.owned_bytes();
+        let filter = filter.at_rest();
+        self.owned_bytes += filter.heap_bytes();
         self.slots.insert(id.get(), group);
+        self.filters.insert(id.get(), filter);
         self.enter(id, hash);
         self.count += 1;
         id
@@ -104,17 +117,14 @@ impl Groups {
             let moved = group.members.as_slice().get(position as usize).copied();
             return Left::Behind { moved };
         }
-        let hash = group.hash;
+        let (fleet, hash) = (group.fleet, group.hash);
         self.withdraw(id, hash);
-        match self.slots.remove(id.get()) {
-            Some(group) => {
-                self.owned_bytes -= group.owned_bytes();
-                self.count -= 1;
-                self.give_number(id);
-                Left::Last(group)
-            }
-            None => Left::Behind { moved: None },
-        }
+        self.slots.remove(id.get());
+        let filter = self.filters.remove(id.get()).unwrap_or_default();
+        self.owned_bytes -= filter.heap_bytes();
+        self.count -= 1;
+        self.give_number(id);
+        Left::Last { fleet, filter }
     }
 
     /// Gives a living group another filter, which no group has yet; returns the one it had.
@@ -124,14 +134,15 @@ impl Groups {
         hash: ContentHash,
         filter: VehicleSet,
     ) -> Option<VehicleSet> {
+        let filter = filter.at_rest();
+        self.owned_bytes += filter.heap_bytes();
         let group = self.slots.get_mut(id.get())?;
-        self.owned_bytes -= group.filter.heap_bytes();
-        let filter = std::mem::replace(&mut group.filter, filter.at_rest());
-        self.owned_bytes += group.filter.heap_bytes();
-        let old = std::mem::replace(&mut group.hash, hash);
-        self.withdraw(id, old);
+        let old_hash = std::mem::replace(&mut group.hash, hash);
+        let old = std::mem::replace(self.filters.get_mut(id.get())?, filter);
+        self.owned_bytes -= old.heap_bytes();
+        self.withdraw(id, old_hash);
         self.enter(id, hash);
-        Some(filter)
+        Some(old)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -146,6 +157,7 @@ impl Groups {
     pub(crate) fn heap_bytes(&self) -> usize {
         self.owned_bytes
             + self.slots.heap_bytes()
+            + self.filters.heap_bytes()
             + self.by_content.allocation_size()
             + crate::set::bitmap_heap_bytes(&self.free)
     }
@@ -197,14 +209,8 @@ impl Groups {
 pub(crate) enum Left {
     /// It lives on; `moved` is the member that now has the position of the one that left.
     Behind { moved: Option<SubscriberId> },
-    /// That was its last member.
-    Last(Group),
-}
-
-impl Group {
-    fn owned_bytes(&self) -> usize {
-        self.members.heap_bytes() + self.filter.heap_bytes()
-    }
+    /// That was its last member. This was its filter.
+    Last { fleet: FleetId, filter: VehicleSet },
 }
 
 impl ContentHash {

@@ -1,8 +1,9 @@
 //! A tick's dirty vehicles → one callback per group.
 //!
-//! Matches come out of the index by vehicle and must go to the visitor by group, so they are sorted by
-//! counting: collect (group, vehicle) pairs and count per group, lay the groups out one behind the other,
-//! drop every vehicle into its place, visit. All of it in vectors that are kept from tick to tick.
+//! Matches come out of the index by vehicle and must go to the visitor by group. So they are collected and
+//! counted per group. A group with a single match, which is the usual case, is visited at once. Those with
+//! several are sorted by counting: lay the groups out one behind the other, put every vehicle into its
+//! place, visit. All of it in vectors that are kept from tick to tick.
 
 use std::hint::black_box;
 
@@ -28,26 +29,41 @@ pub struct Match<'a> {
     pub vehicles: &'a [VehicleIndex],
 }
 
+/// Groups go by the lower 16 bits of their number here, as in the bank that is being routed.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
-    /// By group number: 1 + its place in `hits`, 0 if this batch has not met it. All 0 between batches.
-    places: Vec<u32>,
-    hits: Vec<Hit>,
-    pairs: Vec<Pair>,
+    /// By group number: how many matches, and while sorting where the next one goes. 0 for the groups that
+    /// this batch has not met, so all 0 between batches.
+    counts: Vec<u32>,
+    matches: Vec<(u16, VehicleIndex)>,
+    /// The groups with more than one match.
+    several: Vec<u16>,
+    /// The vehicles of `several`, one group behind the other.
     vehicles: Vec<VehicleIndex>,
 }
 
-#[derive(Debug)]
-struct Hit {
-    group: u32,
-    /// While collecting: how many matches. After `lay_out`: where the next one goes.
-    cursor: u32,
+/// Where matches go, and from which bank they come.
+struct Target<'a, V> {
+    groups: &'a Groups,
+    fleet: FleetId,
+    /// The number of the bank's first group.
+    first: u32,
+    visit: V,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Pair {
-    place: u32,
-    vehicle: VehicleIndex,
+impl<V: FnMut(Match<'_>)> Target<'_, V> {
+    #[inline]
+    fn tell(&mut self, group: u16, vehicles: &[VehicleIndex]) {
+        // A filter that names another fleet's vehicle must not see it, whoever let it through.
+        match self.groups.at(self.first + u32::from(group)) {
+            Some((group, found)) if found.fleet == self.fleet => (self.visit)(Match {
+                group,
+                members: found.members.as_slice(),
+                vehicles,
+            }),
+            _ => {}
+        }
+    }
 }
 
 impl Scratch {
@@ -59,15 +75,21 @@ impl Scratch {
         dirty: &[VehicleIndex],
         visit: &mut impl FnMut(Match<'_>),
     ) {
-        if self.places.len() < groups.numbers() {
-            self.places.resize(groups.numbers(), 0);
+        if self.counts.len() < groups.numbers() {
+            self.counts.resize(groups.numbers(), 0);
         }
         for (first, bank) in index.banks() {
+            let mut target = Target {
+                groups,
+                fleet,
+                first,
+                visit: &mut *visit,
+            };
             let mut dirty = dirty;
             while !dirty.is_empty() {
                 dirty = self.collect(first, bank, dirty);
-                self.lay_out();
-                self.deliver(groups, fleet, visit);
+                self.deliver_single(&mut target);
+                self.deliver_several(&mut target);
             }
         }
     }
@@ -83,7 +105,7 @@ impl Scratch {
         dirty: &'a [VehicleIndex],
     ) -> &'a [VehicleIndex] {
         let mut lists: [&[u16]; LOOK_AHEAD] = [&[]; LOOK_AHEAD];
-        let places = &mut self.places[first as usize..];
+        let counts = &mut self.counts[first as usize..];
         let mut rest = dirty;
         while !rest.is_empty() {
             let (ahead, behind) = rest.split_at(rest.len().min(LOOK_AHEAD));
@@ -93,68 +115,65 @@ impl Scratch {
             let firsts = lists[..ahead.len()].iter().filter_map(|list| list.first());
             black_box(firsts.fold(0, |touched, first| touched ^ first));
             for (done, (list, &vehicle)) in lists.iter().zip(ahead).enumerate() {
-                if self.pairs.len() >= MATCHES_PER_BATCH_MAX {
+                if self.matches.len() >= MATCHES_PER_BATCH_MAX {
                     return &rest[done..];
                 }
-                for &watcher in *list {
-                    let place = &mut places[usize::from(watcher)];
-                    if *place == 0 {
-                        let group = first + u32::from(watcher);
-                        self.hits.push(Hit { group, cursor: 0 });
-                        *place = self.hits.len() as u32;
+                self.matches.extend(list.iter().map(|&group| {
+                    let count = &mut counts[usize::from(group)];
+                    *count += 1;
+                    if *count == 2 {
+                        self.several.push(group);
                     }
-                    let place = *place - 1;
-                    self.hits[place as usize].cursor += 1;
-                    self.pairs.push(Pair { place, vehicle });
-                }
+                    (group, vehicle)
+                }));
             }
             rest = behind;
         }
         rest
     }
 
-    /// Turns counts into positions and sorts the vehicles by group.
-    fn lay_out(&mut self) {
-        let mut end = 0;
-        for hit in &mut self.hits {
-            let start = end;
-            end += hit.cursor;
-            hit.cursor = start;
-        }
-        self.vehicles.resize(self.pairs.len(), VehicleIndex(0));
-        for pair in self.pairs.drain(..) {
-            let cursor = &mut self.hits[pair.place as usize].cursor;
-            self.vehicles[*cursor as usize] = pair.vehicle;
-            *cursor += 1;
-        }
+    /// Visits the groups with one match, and keeps the matches of the others.
+    fn deliver_single(&mut self, target: &mut Target<'_, impl FnMut(Match<'_>)>) {
+        let counts = &mut self.counts[target.first as usize..];
+        self.matches.retain(|&(group, vehicle)| {
+            let count = &mut counts[usize::from(group)];
+            let single = *count == 1;
+            if single {
+                *count = 0;
+                target.tell(group, &[vehicle]);
+            }
+            !single
+        });
     }
 
-    fn deliver(&mut self, groups: &Groups, fleet: FleetId, visit: &mut impl FnMut(Match<'_>)) {
+    /// Sorts the matches that are left by group, and visits each.
+    fn deliver_several(&mut self, target: &mut Target<'_, impl FnMut(Match<'_>)>) {
+        let counts = &mut self.counts[target.first as usize..];
         let mut start = 0;
-        for hit in self.hits.drain(..) {
-            let end = hit.cursor as usize;
-            let vehicles = &self.vehicles[start..end];
+        for &group in &self.several {
+            let count = &mut counts[usize::from(group)];
+            start += std::mem::replace(count, start);
+        }
+        if self.vehicles.len() < self.matches.len() {
+            self.vehicles.resize(self.matches.len(), VehicleIndex(0));
+        }
+        for (group, vehicle) in self.matches.drain(..) {
+            let next = &mut counts[usize::from(group)];
+            self.vehicles[*next as usize] = vehicle;
+            *next += 1;
+        }
+        let mut start = 0;
+        for group in self.several.drain(..) {
+            let end = std::mem::take(&mut counts[usize::from(group)]) as usize;
+            target.tell(group, &self.vehicles[start..end]);
             start = end;
-            self.places[hit.group as usize] = 0;
-            let Some(id) = GroupId::new(hit.group) else {
-                continue;
-            };
-            // A filter that names another fleet's vehicle must not see it, whoever let it through.
-            match groups.get(id) {
-                Some(group) if group.fleet == fleet => visit(Match {
-                    group: id,
-                    members: group.members.as_slice(),
-                    vehicles,
-                }),
-                _ => {}
-            }
         }
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.places.capacity() * size_of::<u32>()
-            + self.hits.capacity() * size_of::<Hit>()
-            + self.pairs.capacity() * size_of::<Pair>()
+        self.counts.capacity() * size_of::<u32>()
+            + self.several.capacity() * size_of::<u16>()
+            + self.matches.capacity() * size_of::<(u16, VehicleIndex)>()
             + self.vehicles.capacity() * size_of::<VehicleIndex>()
     }
 }

@@ -193,6 +193,12 @@ fn agree(engine: &Engine, model: &Model) {
             engine.wanted(s),
             expected.map(|subscriber| subscriber.wanted.clone())
         );
+        // Numbers are reused; a subscriber that moves takes the new one before it gives the old one back.
+        assert!(
+            engine
+                .group_of(s)
+                .is_none_or(|group| group.get() <= SUBSCRIBERS + 1)
+        );
         for other in (0..SUBSCRIBERS).map(SubscriberId) {
             let (Some(a), Some(b)) = (expected, model.0.get(&other.0)) else {
                 continue;
