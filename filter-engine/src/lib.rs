@@ -14,6 +14,26 @@
 //! | `change`, `stats` | what the caller must know after a change, and for its metrics |
 //! | `sparse` | an array by dense number whose empty stretches cost nothing |
 //!
+//! ```
+//! use longhaul_filter_engine::{Engine, FleetId, SubscriberId, VehicleIndex, VehicleSet};
+//!
+//! let (fleet, dashboard, wall) = (FleetId(1), SubscriberId(7), SubscriberId(8));
+//! let mut engine = Engine::new();
+//! let wanted: VehicleSet = [2, 3, 5].map(VehicleIndex).into_iter().collect();
+//! let change = engine.set(dashboard, fleet, &VehicleSet::Whole, wanted.clone());
+//! assert_eq!(change.added, wanted);
+//! engine.set(wall, fleet, &VehicleSet::Whole, VehicleSet::Whole);
+//!
+//! let mut told = Vec::new();
+//! engine.route(fleet, &[VehicleIndex(3), VehicleIndex(4)], |found| {
+//!     told.push((found.members.to_vec(), found.vehicles.to_vec()));
+//! });
+//! assert_eq!(told, [
+//!     (vec![wall], vec![VehicleIndex(3), VehicleIndex(4)]),
+//!     (vec![dashboard], vec![VehicleIndex(3)]),
+//! ]);
+//! ```
+//!
 //! The cost of routing a message follows the number of groups that watch its vehicle, not the number of
 //! dashboards, and nothing is allocated once the scratch space is warm.
 

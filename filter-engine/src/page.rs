@@ -13,8 +13,8 @@ pub(crate) const PAGE: u32 = 8;
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub(crate) struct Page {
-    /// Where each vehicle's list ends in `watchers`; it starts where the one before it ends.
-    ends: [u32; PAGE as usize],
+    /// Where each vehicle's list starts in `watchers`; it ends where the next one starts.
+    starts: [u32; PAGE as usize + 1],
     watchers: Vec<u16>,
 }
 
@@ -22,11 +22,7 @@ impl Page {
     /// The watchers of the vehicle at `place` in this page, in no order.
     #[inline]
     pub(crate) fn list(&self, place: usize) -> &[u16] {
-        let start = match place {
-            0 => 0,
-            place => self.ends[place - 1] as usize,
-        };
-        &self.watchers[start..self.ends[place] as usize]
+        &self.watchers[self.starts[place] as usize..self.starts[place + 1] as usize]
     }
 
     /// Adds a watcher that the list does not have yet.
@@ -36,24 +32,24 @@ impl Page {
         }
         let mut hole = self.watchers.len();
         self.watchers.push(watcher);
-        for behind in (place + 1..self.ends.len()).rev() {
-            let front = self.ends[behind - 1] as usize;
+        let (starts, end) = self.starts.split_at_mut(PAGE as usize);
+        end[0] += 1;
+        for start in starts[place + 1..].iter_mut().rev() {
+            let front = *start as usize;
             self.watchers[hole] = self.watchers[front];
             hole = front;
-            self.ends[behind] += 1;
+            *start += 1;
         }
         self.watchers[hole] = watcher;
-        self.ends[place] += 1;
     }
 
     /// Removes a watcher; false if the list does not have it.
     pub(crate) fn remove(&mut self, place: usize, watcher: u16) -> bool {
-        let list = self.list(place);
-        let Some(at) = position(list, watcher) else {
+        let Some(at) = position(self.list(place), watcher) else {
             return false;
         };
-        let mut hole = self.ends[place] as usize - list.len() + at;
-        for end in &mut self.ends[place..] {
+        let mut hole = self.starts[place] as usize + at;
+        for end in &mut self.starts[place + 1..] {
             *end -= 1;
             let last = *end as usize;
             self.watchers[hole] = self.watchers[last];
