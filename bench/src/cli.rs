@@ -122,7 +122,8 @@ pub struct Idle {
     /// Also hold as many sockets against a listener that only accepts, for the kernel's floor.
     #[arg(long)]
     pub bare: bool,
-    /// Seconds from the last connection to the measurement [default: until the kernel's memory is steady].
+    /// Seconds from the last connection to the measurement, and at most before the first [default: until the kernel's
+    /// memory is steady].
     #[arg(long, value_parser = not_negative)]
     pub settle: Option<f64>,
     /// Seconds of idleness over which CPU is measured.

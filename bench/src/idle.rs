@@ -281,6 +281,10 @@ impl Bench<'_> {
     /// The kernel's slab memory once it no longer changes (or after `longest`).
     fn steady_slab(&self, longest: Duration) -> anyhow::Result<Slab> {
         eprintln!("waiting until the kernel's memory is steady");
+        let longest = self
+            .args
+            .settle
+            .map_or(longest, |seconds| longest.min(duration(seconds)));
         let began = Instant::now();
         let steady_bytes = STEADY_BYTES * u64::from(self.args.connections.max(1_000));
         let mut last = usage::slab()?;
