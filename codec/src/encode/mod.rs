@@ -34,6 +34,8 @@ pub struct Encoder {
     positions: Template,
     ids: Vec<WIPOffset<&'static str>>,
     indexes: Vec<u32>,
+    /// Where in the builder's buffer a message begins whose room may hold a header.
+    room_before: Option<usize>,
 }
 
 impl fmt::Debug for Encoder {
@@ -64,6 +66,7 @@ impl Encoder {
             positions,
             ids: Vec::new(),
             indexes: Vec::new(),
+            room_before: None,
         }
     }
 
@@ -141,7 +144,7 @@ impl Encoder {
         );
         ids.clear();
         indexes.clear();
-        self.builder.reset();
+        self.begin();
         for (index, id) in entries {
             indexes.push(index);
             ids.push(self.builder.create_string(id));
@@ -159,6 +162,7 @@ impl Encoder {
     pub fn shrink(&mut self, bytes_max: usize) {
         if self.builder.mut_finished_buffer().0.len() > bytes_max {
             self.builder = Builder::with_capacity(BUILDER_BYTES.min(bytes_max));
+            self.room_before = None;
         }
         if self.frame.capacity() > bytes_max {
             self.frame = Vec::new();
@@ -173,9 +177,19 @@ impl Encoder {
         &mut self,
         write: impl FnOnce(&mut Builder) -> (wire::Message, WIPOffset<UnionWIPOffset>),
     ) -> Encoded<'_> {
-        self.builder.reset();
+        self.begin();
         let (kind, table) = write(&mut self.builder);
         self.finish(kind, table)
+    }
+
+    /// Empties the builder. Its `reset` clears what it has written itself, and it relies on all the rest being zero: a
+    /// header that was written into the room in front of the message has to be cleared as well.
+    fn begin(&mut self) {
+        if let Some(start) = self.room_before.take() {
+            let (buffer, _) = self.builder.mut_finished_buffer();
+            buffer[start - HEADER_ROOM..start].fill(0);
+        }
+        self.builder.reset();
     }
 
     /// Puts the envelope around `table` and finds room in front of it.
@@ -193,6 +207,7 @@ impl Encoder {
                 bytes: &mut self.frame[..end],
             };
         }
+        self.room_before = Some(start);
         // Taken anew: the borrow checker does not let go of a buffer that one of two branches returns.
         let (buffer, start) = self.builder.mut_finished_buffer();
         Encoded {
