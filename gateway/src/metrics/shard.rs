@@ -54,6 +54,7 @@ shard_metrics! {
         counter "longhaul_subscription_changes" "Filters that a dashboard set, changed or withdrew" { subscriptions }
         counter "longhaul_errors_out" "Error messages sent to clients" { errors_out }
         counter "longhaul_pings_out" "Pings sent to silent connections" { pings_out }
+        counter "longhaul_connections_quieted" "Receives exchanged for a poll because their connection was quiet" { quieted }
         counter "longhaul_ring_enobufs" "Receives that found no free buffer and were armed again" { ring_enobufs }
         counter "longhaul_ticks" "Ticks" { ticks }
         counter "longhaul_ticks_empty" "Ticks that found nothing to do" { ticks_empty }

@@ -117,6 +117,7 @@ impl Core {
             },
             error if error == -libc::ECANCELED => {
                 if connection.receive == Receive::Quieting {
+                    self.metrics.quieted.inc();
                     connection.receive = Receive::Polled;
                     ring.poll(connection.fd, key);
                 } else {
