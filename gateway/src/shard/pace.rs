@@ -82,7 +82,7 @@ pub async fn run(mut shard: Shard, inbox: Arc<Inbox>, report: &Report) -> Result
             }
             empty = if handled == 0 { empty + 1 } else { 0 };
             let pause = pace.saturating_sub(busy).max(gather(sends, gather_max));
-            if pause.is_zero() || handled >= shard.ring.collect_max() {
+            if pause.is_zero() || handled >= shard.ring.full_batch() {
                 glommio::executor().yield_now().await;
             } else {
                 sleep(pause).await;

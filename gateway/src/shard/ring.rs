@@ -264,9 +264,9 @@ impl Ring {
         true
     }
 
-    /// How many completions are a full batch.
-    pub fn collect_max(&self) -> usize {
-        self.collect_max
+    /// How many completions are a full batch: all receive buffers are in use, so bytes wait that no buffer was left for.
+    pub fn full_batch(&self) -> usize {
+        self.buffers.count()
     }
 
     /// How many sends were asked for since the last call.

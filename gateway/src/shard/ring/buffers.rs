@@ -47,6 +47,11 @@ impl BufferPool {
         Ok(pool)
     }
 
+    /// How many buffers there are.
+    pub fn count(&self) -> usize {
+        usize::from(self.count)
+    }
+
     /// The first `length` bytes of a buffer that the kernel has handed over with a completion.
     pub fn bytes(&mut self, id: u16, length: usize) -> &mut [u8] {
         assert!(
