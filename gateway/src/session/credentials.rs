@@ -11,7 +11,9 @@ use std::borrow::Cow;
 use std::fmt;
 
 use http::Request;
-use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
+use http::header::AUTHORIZATION;
+
+use crate::websocket::upgrade::offered_subprotocols;
 
 /// What the subprotocol entry that carries a token begins with.
 pub const SUBPROTOCOL_PREFIX: &str = "longhaul.token.";
@@ -102,7 +104,7 @@ pub fn present(request: &Request<()>) -> Result<Presented<'_>, CredentialsError>
             keep(&mut found, value, Place::Query)?;
         }
     }
-    for entry in entries(request) {
+    for entry in offered_subprotocols(request) {
         if let Some(token) = entry.strip_prefix(SUBPROTOCOL_PREFIX) {
             keep(&mut found, Cow::Borrowed(token), Place::Subprotocol)?;
         }
@@ -112,18 +114,6 @@ pub fn present(request: &Request<()>) -> Result<Presented<'_>, CredentialsError>
     } else {
         CredentialsError::Missing
     })
-}
-
-/// RFC 6455 §11.3.4: the header may stand there several times, each a comma-separated list.
-fn entries(request: &Request<()>) -> impl Iterator<Item = &str> {
-    request
-        .headers()
-        .get_all(SEC_WEBSOCKET_PROTOCOL)
-        .into_iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|list| list.split(','))
-        .map(str::trim)
-        .filter(|entry| !entry.is_empty())
 }
 
 /// RFC 9110 §11.1: the scheme's case does not matter, and one or more spaces follow.

@@ -7,7 +7,7 @@ use roaring::RoaringBitmap;
 
 use super::{clock::Stamp, frame::Frame};
 use crate::{
-    limits::{JOINED_SEND_BYTES, Limits},
+    limits::{ECHO_BACKLOG_BYTES_MAX, JOINED_SEND_BYTES, Limits},
     websocket::Assembler,
 };
 
@@ -181,9 +181,13 @@ impl Connection {
 
     /// Appends a frame; false if that is more than `limits` allow to wait. Echo clients have a bound of their own.
     pub fn enqueue_within(&mut self, frame: Frame, limits: &Limits) -> bool {
+        let length = frame.len();
         let (frames, bytes) = self.enqueue(frame);
-        let within = frames <= limits.control_queue_max && bytes <= limits.control_queue_bytes_max;
-        within || matches!(self.peer, Peer::Echo(_))
+        if let Peer::Echo(waiting) = &mut self.peer {
+            *waiting += length;
+            return *waiting <= limits.echo_message_bytes_max + ECHO_BACKLOG_BYTES_MAX;
+        }
+        frames <= limits.control_queue_max && bytes <= limits.control_queue_bytes_max
     }
 
     /// What waits, joined to as much as one send should carry.

@@ -15,7 +15,6 @@ use super::{
 };
 use crate::{
     fleet::positions::Written,
-    limits::ECHO_BACKLOG_BYTES_MAX,
     session::{
         close,
         rejection::Rejection,
@@ -112,10 +111,10 @@ impl Core {
                 return ControlFlow::Break(());
             }
             (Incoming::Text(text), Speaker::Echo) => {
-                return self.echo(key, outbound::text_frame(text.as_bytes()));
+                self.enqueue(key, outbound::text_frame(text.as_bytes()));
             }
             (Incoming::Binary(payload), Speaker::Echo) => {
-                return self.echo(key, outbound::binary_frame(payload));
+                self.enqueue(key, outbound::binary_frame(payload));
             }
             (Incoming::Ping(payload), _) => {
                 self.enqueue(key, outgoing::control_frame(Control::Pong, payload).into());
@@ -279,22 +278,6 @@ impl Core {
             )),
             _ => Ok(()),
         }
-    }
-
-    fn echo(&mut self, key: Key, frame: Frame) -> ControlFlow<()> {
-        let Some(connection) = self.connections.get_mut(key) else {
-            return ControlFlow::Break(());
-        };
-        if let Peer::Echo(waiting) = &mut connection.peer {
-            *waiting += frame.len();
-            if *waiting > self.config.limits.echo_message_bytes_max + ECHO_BACKLOG_BYTES_MAX {
-                self.close(key, close::SLOW_CONSUMER);
-                return ControlFlow::Break(());
-            }
-        }
-        connection.enqueue(frame);
-        self.mark_flushable(key);
-        ControlFlow::Continue(())
     }
 
     /// Answers a message that was not taken.

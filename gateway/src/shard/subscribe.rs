@@ -83,10 +83,6 @@ impl Core {
                     // The names were too much for a peer that does not read: it has left the filter engine, for good.
                     return Ok(());
                 }
-                if self.flow(key).is_break() {
-                    // The names were too much for a peer that does not read: it has left the filter engine.
-                    return Ok(());
-                }
                 self.set_interval(key, min_interval_ms, now);
                 (AckKind::Subscribe, request)
             }
