@@ -36,9 +36,9 @@ pub use fix::{Fix, FixError};
 pub use generated::v_1 as wire;
 pub use json::JsonError;
 pub use message::{
-    Ack, Command, CommandResult, Drain, Error, Event, EventAck, Message, Names, Position,
-    PositionBatch, Positions, Presence, PresenceChange, ResumePoint, Subscribe, Unsubscribe,
-    Viewport, Welcome,
+    Ack, Command, CommandResult, Drain, Error, Event, EventAck, LastKnown, Message, Names,
+    Position, PositionBatch, Positions, Presence, PresenceChange, ResumePoint, Subscribe,
+    Unsubscribe, Viewport, Welcome,
 };
 pub use values::{
     AckKind, CommandStatus, Delivery, ErrorCode, PresenceState, Role, SubscribeMode, UnknownValue,

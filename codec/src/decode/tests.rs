@@ -45,6 +45,7 @@ fn a_message_may_start_at_any_address() {
         crate::message::Positions {
             fixes,
             gateway_time_ms: 5,
+            last_known: vec![],
         }
         .into(),
         crate::message::Names {

@@ -77,7 +77,7 @@ impl Encoder {
                 fix,
                 vehicle_id: None,
             }) => self.position(fix),
-            Message::Positions(positions) => {
+            Message::Positions(positions) if positions.last_known.is_empty() => {
                 self.positions(positions.gateway_time_ms, positions.fixes.iter().copied())
             }
             _ => self.built(|builder| message.write(builder)),

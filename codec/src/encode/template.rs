@@ -47,6 +47,7 @@ impl Template {
         let args = wire::PositionsArgs {
             fixes: Some(builder.create_vector::<wire::Fix>(&[])),
             gateway_time_ms: 1, // any but the default, which would be left out
+            last_known: None,
         };
         let table = wire::Positions::create(builder, &args).as_union_value();
         finish(builder, wire::Message::Positions, table);

@@ -41,7 +41,7 @@ proptest! {
             prop_assert_eq!(encoder.message(&message).into_payload(), built(&message));
         }
         let positions = encoder.positions(gateway_time_ms, fixes.iter().copied()).payload().to_vec();
-        let message = Positions { fixes, gateway_time_ms }.into();
+        let message = Positions { fixes, gateway_time_ms, last_known: vec![] }.into();
         prop_assert_eq!(&positions, &built(&message));
         prop_assert_eq!(encoder.message(&message).into_payload(), positions);
     }

@@ -1225,6 +1225,137 @@ impl<'a> PresenceChange {
 
 }
 
+/// What the gateway knows about a last known position, for whoever was not there when it came.
+// struct LastKnown, aligned to 4
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq)]
+pub struct LastKnown(pub [u8; 8]);
+impl Default for LastKnown { 
+  fn default() -> Self { 
+    Self([0; 8])
+  }
+}
+impl ::core::fmt::Debug for LastKnown {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter) -> ::core::fmt::Result {
+    f.debug_struct("LastKnown")
+      .field("age_ms", &self.age_ms())
+      .field("state", &self.state())
+      .finish()
+  }
+}
+
+impl ::flatbuffers::SimpleToVerifyInSlice for LastKnown {}
+impl<'a> ::flatbuffers::Follow<'a> for LastKnown {
+  type Inner = &'a LastKnown;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    unsafe { <&'a LastKnown>::follow(buf, loc) }
+  }
+}
+impl<'a> ::flatbuffers::Follow<'a> for &'a LastKnown {
+  type Inner = &'a LastKnown;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    unsafe { ::flatbuffers::follow_cast_ref::<LastKnown>(buf, loc) }
+  }
+}
+impl<'b> ::flatbuffers::Push for LastKnown {
+    type Output = LastKnown;
+    #[inline]
+    unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
+        let src = unsafe { ::core::slice::from_raw_parts(self as *const LastKnown as *const u8, <Self as ::flatbuffers::Push>::size()) };
+        dst.copy_from_slice(src);
+    }
+    #[inline]
+    fn alignment() -> ::flatbuffers::PushAlignment {
+        ::flatbuffers::PushAlignment::new(4)
+    }
+}
+
+impl<'a> ::flatbuffers::Verifiable for LastKnown {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.in_buffer::<Self>(pos)
+  }
+}
+
+impl<'a> LastKnown {
+  #[allow(clippy::too_many_arguments)]
+  pub fn new(
+    age_ms: u32,
+    state: PresenceState,
+  ) -> Self {
+    let mut s = Self([0; 8]);
+    s.set_age_ms(age_ms);
+    s.set_state(state);
+    s
+  }
+
+  /// Milliseconds from when the gateway took the fix to when it encoded this message, by its own clock; 4294967295: as
+  /// much or more.
+  pub fn age_ms(&self) -> u32 {
+    let mut mem = ::core::mem::MaybeUninit::<<u32 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[0..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<u32 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_age_ms(&mut self, x: u32) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[0..].as_mut_ptr(),
+        ::core::mem::size_of::<<u32 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  /// Whether the vehicle is connected, and reports.
+  pub fn state(&self) -> PresenceState {
+    let mut mem = ::core::mem::MaybeUninit::<<PresenceState as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[4..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<PresenceState as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_state(&mut self, x: PresenceState) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[4..].as_mut_ptr(),
+        ::core::mem::size_of::<<PresenceState as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+}
+
 /// A rectangle in 1e-7 degree. west > east crosses the antimeridian.
 // struct Viewport, aligned to 4
 #[repr(transparent)]
@@ -2293,7 +2424,7 @@ impl<'a> Subscribe<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<Viewport>(Subscribe::VT_VIEWPORT, None)}
   }
-  /// Empty: positions only.
+  /// `positions`, `presence`. Empty: `positions`.
   #[inline]
   pub fn topics(&self) -> Option<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<&'a str>>> {
     // Safety:
@@ -3372,6 +3503,7 @@ impl<'a> ::flatbuffers::Follow<'a> for Positions<'a> {
 impl<'a> Positions<'a> {
   pub const VT_FIXES: ::flatbuffers::VOffsetT = 4;
   pub const VT_GATEWAY_TIME_MS: ::flatbuffers::VOffsetT = 6;
+  pub const VT_LAST_KNOWN: ::flatbuffers::VOffsetT = 8;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -3384,6 +3516,7 @@ impl<'a> Positions<'a> {
   ) -> ::flatbuffers::WIPOffset<Positions<'bldr>> {
     let mut builder = PositionsBuilder::new(_fbb);
     builder.add_gateway_time_ms(args.gateway_time_ms);
+    if let Some(x) = args.last_known { builder.add_last_known(x); }
     if let Some(x) = args.fixes { builder.add_fixes(x); }
     builder.finish()
   }
@@ -3404,6 +3537,14 @@ impl<'a> Positions<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u64>(Positions::VT_GATEWAY_TIME_MS, Some(0)).unwrap()}
   }
+  /// In a snapshot: one for each fix, in the same order. Otherwise left out.
+  #[inline]
+  pub fn last_known(&self) -> Option<::flatbuffers::Vector<'a, LastKnown>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, LastKnown>>>(Positions::VT_LAST_KNOWN, None)}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Positions<'_> {
@@ -3414,6 +3555,7 @@ impl ::flatbuffers::Verifiable for Positions<'_> {
     v.visit_table(pos)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, Fix>>>("fixes", Self::VT_FIXES, true)?
      .visit_field::<u64>("gateway_time_ms", Self::VT_GATEWAY_TIME_MS, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, LastKnown>>>("last_known", Self::VT_LAST_KNOWN, false)?
      .finish();
     Ok(())
   }
@@ -3421,6 +3563,7 @@ impl ::flatbuffers::Verifiable for Positions<'_> {
 pub struct PositionsArgs<'a> {
     pub fixes: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, Fix>>>,
     pub gateway_time_ms: u64,
+    pub last_known: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, LastKnown>>>,
 }
 impl<'a> Default for PositionsArgs<'a> {
   #[inline]
@@ -3428,6 +3571,7 @@ impl<'a> Default for PositionsArgs<'a> {
     PositionsArgs {
       fixes: None, // required field
       gateway_time_ms: 0,
+      last_known: None,
     }
   }
 }
@@ -3444,6 +3588,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> PositionsBuilder<'a, 'b, A> {
   #[inline]
   pub fn add_gateway_time_ms(&mut self, gateway_time_ms: u64) {
     self.fbb_.push_slot::<u64>(Positions::VT_GATEWAY_TIME_MS, gateway_time_ms, 0);
+  }
+  #[inline]
+  pub fn add_last_known(&mut self, last_known: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , LastKnown>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Positions::VT_LAST_KNOWN, last_known);
   }
   #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> PositionsBuilder<'a, 'b, A> {
@@ -3466,6 +3614,7 @@ impl ::core::fmt::Debug for Positions<'_> {
     let mut ds = f.debug_struct("Positions");
       ds.field("fixes", &self.fixes());
       ds.field("gateway_time_ms", &self.gateway_time_ms());
+      ds.field("last_known", &self.last_known());
       ds.finish()
   }
 }

@@ -112,9 +112,13 @@ fn texts_that_the_gateway_writes() {
                     ..Fix::default()
                 }],
                 gateway_time_ms: 1_700_000_000_250,
+                last_known: vec![crate::message::LastKnown {
+                    age_ms: 1_200,
+                    state: crate::values::PresenceState::Stale,
+                }],
             }
             .into(),
-            r#"{"type":"Positions","fixes":[{"time_ms":1700000000000,"vehicle":7,"lat_e7":0,"lon_e7":0,"speed_cm_s":65535,"heading_cdeg":65535}],"gateway_time_ms":1700000000250}"#,
+            r#"{"type":"Positions","fixes":[{"time_ms":1700000000000,"vehicle":7,"lat_e7":0,"lon_e7":0,"speed_cm_s":65535,"heading_cdeg":65535}],"gateway_time_ms":1700000000250,"last_known":[{"age_ms":1200,"state":"Stale"}]}"#,
         ),
         (
             crate::message::Drain::default().into(),

@@ -58,6 +58,11 @@ fn resume() -> impl Strategy<Value = ResumePoint> {
     any::<(u64, u64)>().prop_map(|(epoch, sequence)| ResumePoint { epoch, sequence })
 }
 
+fn last_known() -> impl Strategy<Value = LastKnown> {
+    (select(PresenceState::ALL), any::<u32>())
+        .prop_map(|(state, age_ms)| LastKnown { age_ms, state })
+}
+
 fn change() -> impl Strategy<Value = PresenceChange> {
     (any::<(u64, u32)>(), select(PresenceState::ALL)).prop_map(|((since_ms, vehicle), state)| {
         PresenceChange {
@@ -210,13 +215,16 @@ fn from_gateway() -> impl Strategy<Value = Message> {
             let (vehicles, ids) = pairs.into_iter().unzip();
             Names { vehicles, ids }.into()
         }),
-        (fixes(), any::<u64>()).prop_map(|(fixes, gateway_time_ms)| {
-            Positions {
-                fixes,
-                gateway_time_ms,
+        (fixes(), any::<u64>(), vec(last_known(), 0..5)).prop_map(
+            |(fixes, gateway_time_ms, last_known)| {
+                Positions {
+                    fixes,
+                    gateway_time_ms,
+                    last_known,
+                }
+                .into()
             }
-            .into()
-        }),
+        ),
         (select(AckKind::ALL), any::<(u64, u32)>()).prop_map(|(kind, (id, watching))| Ack {
             kind,
             id,

@@ -121,13 +121,37 @@ pub struct Positions {
     /// The gateway's clock when it encoded this: milliseconds since the Unix epoch.
     #[serde(default)]
     pub gateway_time_ms: u64,
+    /// In a snapshot: one for each fix, in the same order. Otherwise empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub last_known: Vec<LastKnown>,
+}
+
+/// What the gateway knows about a last known position, for whoever was not there when it came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LastKnown {
+    /// Milliseconds since the gateway took the fix, by its own clock; `u32::MAX`: as much or more.
+    pub age_ms: u32,
+    /// Whether the vehicle is connected, and reports.
+    pub state: PresenceState,
+}
+
+impl From<&wire::LastKnown> for LastKnown {
+    fn from(view: &wire::LastKnown) -> Self {
+        Self {
+            age_ms: view.age_ms(),
+            state: view.state().try_into().unwrap_or_default(),
+        }
+    }
 }
 
 impl From<wire::Positions<'_>> for Positions {
     fn from(view: wire::Positions<'_>) -> Self {
+        let last_known = view.last_known().into_iter().flatten();
         Self {
             fixes: view.fixes().iter().map(Fix::from).collect(),
             gateway_time_ms: view.gateway_time_ms(),
+            last_known: last_known.map(LastKnown::from).collect(),
         }
     }
 }
@@ -135,7 +159,13 @@ impl From<wire::Positions<'_>> for Positions {
 impl Write for Positions {
     fn write(&self, builder: &mut Builder) -> WIPOffset<UnionWIPOffset> {
         let fixes: Vec<wire::Fix> = self.fixes.iter().map(wire::Fix::from).collect();
+        let last_known: Vec<_> = self
+            .last_known
+            .iter()
+            .map(|known| wire::LastKnown::new(known.age_ms, known.state.into()))
+            .collect();
         let args = wire::PositionsArgs {
+            last_known: (!last_known.is_empty()).then(|| builder.create_vector(&last_known)),
             fixes: Some(builder.create_vector(&fixes)),
             gateway_time_ms: self.gateway_time_ms,
         };

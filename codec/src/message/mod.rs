@@ -18,7 +18,9 @@ use crate::decode::MessageRef;
 use crate::wire;
 
 pub use dashboard::{Command, EventAck, ResumePoint, Subscribe, Unsubscribe, Viewport};
-pub use gateway::{Ack, Drain, Error, Names, Positions, Presence, PresenceChange, Welcome};
+pub use gateway::{
+    Ack, Drain, Error, LastKnown, Names, Positions, Presence, PresenceChange, Welcome,
+};
 pub use vehicle::{CommandResult, Event, Position, PositionBatch};
 
 /// The builder that all messages are written with.

@@ -146,6 +146,7 @@ fn from_gateway() -> Vec<Message> {
         Positions {
             fixes: vec![fix(1), fix(2)],
             gateway_time_ms: 1_700_000_000_250,
+            last_known: vec![],
         }
         .into(),
         Ack {
