@@ -4,11 +4,13 @@
 //! |---|---|
 //! | `registry` | fleets and vehicle ids to dense indexes; a short lock, taken at connect and subscribe only |
 //! | `positions` | the last position of every vehicle, written and read without locks |
+//! | `presence` | who is connected and reports, and which connection is whose |
 //! | `interest` | which shards want to hear of which vehicle; one bit per shard, lock-free |
 
 mod chunked;
 pub mod interest;
 pub mod positions;
+pub mod presence;
 pub mod registry;
 
 use std::sync::Arc;
@@ -16,7 +18,8 @@ use std::sync::Arc;
 use crate::limits::Limits;
 
 pub use interest::Interest;
-pub use positions::{PositionTable, Version};
+pub use positions::{Known, PositionTable, Version};
+pub use presence::{Connected, Holder, Presence, PresenceTable};
 pub use registry::{Registry, RegistryError};
 
 /// The state that all shards of this node share.
@@ -26,6 +29,8 @@ pub struct Fleet {
     pub registry: Registry,
     /// Last-value table.
     pub positions: PositionTable,
+    /// Who is there.
+    pub presence: PresenceTable,
     /// Who exchanges what with whom.
     pub interest: Interest,
 }
@@ -41,6 +46,7 @@ impl Fleet {
                 limits.unseen_vehicles_max,
             ),
             positions: PositionTable::new(limits.vehicles_max),
+            presence: PresenceTable::new(limits.vehicles_max),
             interest: Interest::new(limits.fleets_max, limits.vehicles_max),
         })
     }

@@ -1,4 +1,4 @@
-//! The last-value table: one 24-byte slot per vehicle, written by the vehicle's shard, read by all, without locks.
+//! The last-value table: one 32-byte slot per vehicle, written by the vehicle's shard, read by all, without locks.
 //!
 //! Each slot is a seqlock on plain atomics, so there is no data race and no `unsafe`: a writer makes the sequence
 //! odd, stores, makes it even; a reader that saw it odd or changed reads again. Two writers (an old and a new
@@ -34,12 +34,25 @@ struct Slot {
     speed_heading: AtomicU32,
     time_ms: AtomicU64,
     lat_lon: AtomicU64,
+    /// When the gateway took it. The vehicle's own clock, `time_ms`, may be off.
+    received_ms: AtomicU64,
 }
 
 const _: () = assert!(
-    size_of::<Slot>() == 24,
+    size_of::<Slot>() == 32,
     "memory per vehicle is part of the budget"
 );
+
+/// A vehicle's last position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// Where it was, and when by its own clock.
+    pub fix: Fix,
+    /// Which write that was.
+    pub version: Version,
+    /// When the gateway took it: milliseconds since the Unix epoch.
+    pub received_ms: u64,
+}
 
 /// Last positions by vehicle index.
 #[derive(Debug)]
@@ -67,8 +80,9 @@ impl PositionTable {
     }
 
     /// Stores `fix` as `vehicle`'s last position unless the table holds one that is as new: time never goes back.
+    /// `received_ms` is the gateway's clock, in milliseconds since the Unix epoch.
     #[inline]
-    pub fn write(&self, vehicle: VehicleIndex, fix: &Fix) -> Written {
+    pub fn write(&self, vehicle: VehicleIndex, fix: &Fix, received_ms: u64) -> Written {
         let Some(slot) = self.slots.get_or_make(vehicle.0) else {
             return Written::OutOfRange;
         };
@@ -98,6 +112,7 @@ impl PositionTable {
         // Readers that see any of the stores below must also see the odd sequence above.
         fence(Ordering::Release);
         slot.time_ms.store(fix.time_ms, Ordering::Relaxed);
+        slot.received_ms.store(received_ms, Ordering::Relaxed);
         slot.lat_lon
             .store(pack(fix.lat_e7, fix.lon_e7), Ordering::Relaxed);
         slot.speed_heading.store(
@@ -112,10 +127,10 @@ impl PositionTable {
         Written::Newest
     }
 
-    /// The last position and its version; `None` if the vehicle never reported.
+    /// The last position; `None` if the vehicle never reported.
     #[inline]
     #[must_use]
-    pub fn read(&self, vehicle: VehicleIndex) -> Option<(Fix, Version)> {
+    pub fn read(&self, vehicle: VehicleIndex) -> Option<Known> {
         let slot = self.slots.get(vehicle.0)?;
         loop {
             let before = slot.sequence.load(Ordering::Acquire);
@@ -126,6 +141,7 @@ impl PositionTable {
                 let time_ms = slot.time_ms.load(Ordering::Relaxed);
                 let lat_lon = slot.lat_lon.load(Ordering::Relaxed);
                 let speed_heading = slot.speed_heading.load(Ordering::Relaxed);
+                let received_ms = slot.received_ms.load(Ordering::Relaxed);
                 fence(Ordering::Acquire);
                 if slot.sequence.load(Ordering::Relaxed) == before {
                     let (lat_e7, lon_e7) = unpack(lat_lon);
@@ -137,7 +153,11 @@ impl PositionTable {
                         speed_cm_s: (speed_heading >> 16) as u16,
                         heading_cdeg: speed_heading as u16,
                     };
-                    return Some((fix, Version(before / 2)));
+                    return Some(Known {
+                        fix,
+                        version: Version(before / 2),
+                        received_ms,
+                    });
                 }
             }
             spin_loop();
@@ -187,18 +207,28 @@ mod tests {
         let seven = VehicleIndex(7);
         assert_eq!(table.read(seven), None);
         assert_eq!(table.version(seven), Version(0));
-        assert_eq!(table.write(seven, &fix(10, 1)), Written::Newest);
-        assert_eq!(table.read(seven), Some((fix(10, 1), Version(1))));
+        assert_eq!(table.write(seven, &fix(10, 1), 5), Written::Newest);
         assert_eq!(
-            table.write(seven, &fix(10, 2)),
+            table.read(seven),
+            Some(Known {
+                fix: fix(10, 1),
+                version: Version(1),
+                received_ms: 5
+            })
+        );
+        assert_eq!(
+            table.write(seven, &fix(10, 2), 5),
             Written::Stale,
             "the same instant is not newer"
         );
-        assert_eq!(table.write(seven, &fix(9, 2)), Written::Stale);
-        assert_eq!(table.write(seven, &fix(11, -3)), Written::Newest);
-        assert_eq!(table.read(seven), Some((fix(11, -3), Version(2))));
+        assert_eq!(table.write(seven, &fix(9, 2), 5), Written::Stale);
+        assert_eq!(table.write(seven, &fix(11, -3), 5), Written::Newest);
         assert_eq!(
-            table.write(VehicleIndex(u32::MAX), &fix(1, 1)),
+            table.read(seven).map(|known| (known.fix, known.version)),
+            Some((fix(11, -3), Version(2)))
+        );
+        assert_eq!(
+            table.write(VehicleIndex(u32::MAX), &fix(1, 1), 5),
             Written::OutOfRange
         );
         assert_eq!(table.read(VehicleIndex(8)), None);
@@ -222,14 +252,17 @@ mod tests {
                 let table = Arc::clone(&table);
                 std::thread::spawn(move || {
                     for n in 1..50_000u64 {
-                        table.write(seven, &fix(n * 2 + odd, (n * 2 + odd) as i32));
+                        table.write(seven, &fix(n * 2 + odd, (n * 2 + odd) as i32), 5);
                     }
                 })
             })
             .collect();
         let (mut last_time, mut last_version) = (0, Version(0));
         while !writers.iter().all(std::thread::JoinHandle::is_finished) {
-            if let Some((read, version)) = table.read(seven) {
+            if let Some(Known {
+                fix: read, version, ..
+            }) = table.read(seven)
+            {
                 assert_eq!(read, fix(read.time_ms, read.time_ms as i32), "torn");
                 assert!(
                     read.time_ms >= last_time && !last_version.is_after(version),
@@ -242,7 +275,7 @@ mod tests {
             writer.join().expect("writer");
         }
         assert_eq!(
-            table.read(seven).expect("written").0.time_ms,
+            table.read(seven).expect("written").fix.time_ms,
             49_999 * 2 + 1
         );
     }

@@ -65,6 +65,7 @@ struct Inner {
 
 #[derive(Debug, Default)]
 struct Members {
+    name: Box<str>,
     joined: Vec<VehicleIndex>,
 }
 
@@ -124,7 +125,10 @@ impl Registry {
             return Err(RegistryError::Fleets(self.sizes.len() as u32));
         }
         let fleet = FleetId(next as u32);
-        inner.fleets.push(Members::default());
+        inner.fleets.push(Members {
+            name: name.into(),
+            joined: Vec::new(),
+        });
         inner.fleet_by_name.insert(name.into(), fleet);
         Ok(fleet)
     }
@@ -240,6 +244,19 @@ impl Registry {
         }
     }
 
+    /// How many fleets there are; their numbers are the ones below.
+    #[must_use]
+    pub fn fleets(&self) -> u32 {
+        self.lock().fleets.len() as u32
+    }
+
+    /// What a fleet is called.
+    #[must_use]
+    pub fn fleet_name(&self, fleet: FleetId) -> Option<Box<str>> {
+        let inner = self.lock();
+        Some(inner.fleets.get(fleet.0 as usize)?.name.clone())
+    }
+
     /// Whether `vehicle`'s id is `id`.
     #[must_use]
     pub fn is_called(&self, vehicle: VehicleIndex, id: &str) -> bool {
@@ -261,6 +278,9 @@ mod tests {
         );
         assert_eq!(registry.fleet("north"), Ok(north));
         assert_eq!(registry.fleet("third"), Err(RegistryError::Fleets(2)));
+        assert_eq!(registry.fleets(), 2);
+        assert_eq!(registry.fleet_name(south).as_deref(), Some("south"));
+        assert_eq!(registry.fleet_name(FleetId(2)), None);
         assert_eq!(registry.vehicle(north, "a"), Ok(VehicleIndex(1)));
         assert_eq!(
             registry.vehicle(south, "a"),

@@ -230,13 +230,16 @@ impl Core {
         };
         let stamped = fix.time_ms == 0;
         let mut fix = vehicle::check_fix(fix, me, now.unix_ms, rules)?;
-        if stamped && let Some((last, _)) = self.fleet.positions.read(me) {
+        if stamped && let Some(last) = self.fleet.positions.read(me) {
             // Two fixes without a time in one tick: the later one is the newer one.
             let ahead = now.unix_ms.saturating_add(rules.clock_ahead_ms_max);
-            fix.time_ms = fix.time_ms.max(last.time_ms.saturating_add(1)).min(ahead);
+            fix.time_ms = fix
+                .time_ms
+                .max(last.fix.time_ms.saturating_add(1))
+                .min(ahead);
         }
         self.metrics.positions_in.add(1);
-        match self.fleet.positions.write(me, &fix) {
+        match self.fleet.positions.write(me, &fix, now.unix_ms) {
             Written::Newest => {
                 self.changed.mark(fleet, me);
             }

@@ -7,7 +7,6 @@
 
 use std::sync::Arc;
 
-use longhaul_codec::Fix;
 use longhaul_filter_engine::{Change, FleetId, VehicleIndex};
 use roaring::RoaringBitmap;
 
@@ -15,7 +14,7 @@ use super::{
     dirty::Dirty,
     inbox::{Changed, Inbox, Letter},
 };
-use crate::fleet::{Fleet, Interest, PositionTable, Version};
+use crate::fleet::{Fleet, Interest, Known, PositionTable, Version};
 
 /// Which version of each vehicle's position this shard has routed.
 #[derive(Debug, Default)]
@@ -31,9 +30,9 @@ impl Seen {
     /// A vehicle's position as far as this shard has routed it. `None` for one that never reported, and for one whose
     /// newest write another shard's letter is about to announce: it comes with the letter.
     #[inline]
-    pub fn read(&self, table: &PositionTable, vehicle: VehicleIndex) -> Option<Fix> {
-        let (fix, version) = table.read(vehicle)?;
-        (!version.is_after(self.version(vehicle))).then_some(fix)
+    pub fn read(&self, table: &PositionTable, vehicle: VehicleIndex) -> Option<Known> {
+        let known = table.read(vehicle)?;
+        (!known.version.is_after(self.version(vehicle))).then_some(known)
     }
 
     /// Records a version, be it older or newer.

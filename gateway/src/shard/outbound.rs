@@ -132,7 +132,7 @@ impl Outbound {
     ) {
         self.fixes.clear();
         self.fixes
-            .extend(vehicles.filter_map(|vehicle| seen.read(table, vehicle)));
+            .extend(vehicles.filter_map(|vehicle| Some(seen.read(table, vehicle)?.fix)));
     }
 
     /// One buffer with the names that `audience` lacks and the positions in `self.fixes`, in as many messages as

@@ -26,6 +26,12 @@ struct Half {
     pending: HashMap<u32, RoaringBitmap>,
 }
 
+impl Seen {
+    fn fix(&self, fleet: &Fleet, vehicle: u32) -> Option<Fix> {
+        Some(self.read(&fleet.positions, VehicleIndex(vehicle))?.fix)
+    }
+}
+
 struct World {
     fleet: Arc<Fleet>,
     id: FleetId,
@@ -96,7 +102,7 @@ impl World {
                     vehicle: *vehicle,
                     ..Fix::default()
                 };
-                self.fleet.positions.write(VehicleIndex(*vehicle), &fix);
+                self.fleet.positions.write(VehicleIndex(*vehicle), &fix, 0);
                 self.shards[*shard]
                     .changed
                     .mark(self.id, VehicleIndex(*vehicle));
@@ -194,7 +200,7 @@ impl World {
                     watched.is_some_and(|filter| filter.contains(VehicleIndex(vehicle))),
                     "{vehicle} is not watched"
                 );
-                let Some(fix) = half.seen.read(&self.fleet.positions, VehicleIndex(vehicle)) else {
+                let Some(fix) = half.seen.fix(&self.fleet, vehicle) else {
                     continue;
                 };
                 let before = self
@@ -224,7 +230,7 @@ impl World {
                         .fleet
                         .positions
                         .read(VehicleIndex(vehicle))
-                        .map(|(fix, _)| fix.time_ms);
+                        .map(|known| known.fix.time_ms);
                     let last = self.delivered.get(&(shard, dashboard, vehicle)).copied();
                     assert_eq!(
                         last, newest,
@@ -303,7 +309,7 @@ fn nothing_falls_between_two_kinds_of_interest() {
                     vehicle: truck.0,
                     ..Fix::default()
                 };
-                fleet.positions.write(truck, &fix);
+                fleet.positions.write(truck, &fix, 0);
                 from.changed.mark(id, truck);
                 from.exchange
                     .run(&fleet, &mut from.changed, &mut from.routed, &mut from.seen);
@@ -332,10 +338,10 @@ fn nothing_falls_between_two_kinds_of_interest() {
                 .run(&fleet, &mut to.changed, &mut to.routed, &mut to.seen);
             let mut newest = None;
             to.routed
-                .drain(|_, _| newest = to.seen.read(&fleet.positions, truck));
+                .drain(|_, _| newest = to.seen.fix(&fleet, truck.0));
             if last.0 == 0 {
                 // The first filter's snapshot.
-                newest = newest.or_else(|| to.seen.read(&fleet.positions, truck));
+                newest = newest.or_else(|| to.seen.fix(&fleet, truck.0));
             }
             if let Some(fix) = newest {
                 assert!(fix.time_ms > last.0, "{} after {}", fix.time_ms, last.0);
