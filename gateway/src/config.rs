@@ -18,15 +18,15 @@ use std::path::{Path, PathBuf};
 
 use confique::{Config as _, Layer as _};
 
-use crate::limits::{FIX_BYTES, Limits, MESSAGE_OVERHEAD_BYTES};
+use crate::limits::{BURST_SECONDS_MAX, FIX_BYTES, Limits, MESSAGE_OVERHEAD_BYTES};
 
 pub mod rules;
 mod sections;
 mod template;
 
 pub use sections::{
-    Auth, Connection, Control, KEYS_HARD_MAX, KeyAlgorithm, KeySource, Log, LogFormat, Receive,
-    SHARDS_HARD_MAX, Server,
+    Auth, Connection, Control, Drain, KEYS_HARD_MAX, KeyAlgorithm, KeySource, Log, LogFormat,
+    Receive, SHARDS_HARD_MAX, Server,
 };
 pub use template::template;
 
@@ -44,6 +44,9 @@ pub struct Config {
     /// The life of one connection.
     #[config(nested)]
     pub connection: Connection,
+    /// How this node goes away: on SIGTERM, or when the control plane is told to drain.
+    #[config(nested)]
+    pub drain: Drain,
     /// Bounds. What goes over one is refused or closed, and the peer is told why where that is possible.
     #[config(nested)]
     pub limits: Limits,
@@ -193,6 +196,33 @@ impl Config {
                 limits.position_batch_max, limits.message_bytes_max
             ));
         }
+        if limits.bytes_per_second_max != 0
+            && (limits.bytes_burst as usize) < limits.message_bytes_max
+        {
+            return fail(format!(
+                "limits.bytes_burst = {} must be at least limits.message_bytes_max = {}",
+                limits.bytes_burst, limits.message_bytes_max
+            ));
+        }
+        for (burst, rate, names) in [
+            (
+                limits.messages_burst,
+                limits.messages_per_second_max,
+                ["limits.messages_burst", "limits.messages_per_second_max"],
+            ),
+            (
+                limits.bytes_burst,
+                limits.bytes_per_second_max,
+                ["limits.bytes_burst", "limits.bytes_per_second_max"],
+            ),
+        ] {
+            if rate != 0 && u64::from(burst) > u64::from(rate) * BURST_SECONDS_MAX {
+                return fail(format!(
+                    "{} = {burst} must be at most {BURST_SECONDS_MAX} times {} = {rate}",
+                    names[0], names[1]
+                ));
+            }
+        }
         if auth.keys.len() > KEYS_HARD_MAX {
             return fail(format!(
                 "auth.keys has {} keys, allowed: up to {KEYS_HARD_MAX}",
@@ -255,6 +285,9 @@ fn development() -> Result<Layer, ConfigError> {
         "listen",
         format!("{}:{port}", IpAddr::V4(Ipv4Addr::LOCALHOST)),
     );
+    // Nobody waits for a gateway that was only tried out.
+    dev.set("drain", "grace_ms", 0);
+    dev.set("drain", "window_ms", 0);
     dev.0
         .try_into()
         .map_err(|error: toml::de::Error| ConfigError::Flag(error.to_string()))

@@ -16,10 +16,31 @@ pub const SHARDS_MAX: usize = 64;
 pub const NAMES_PER_MESSAGE_MAX: u32 = 4_096;
 /// What the echo endpoint may owe one client, in bytes, beyond one message of the largest size.
 pub const ECHO_BACKLOG_BYTES_MAX: usize = 16 << 20;
+/// Connections that a shard accepts in one tick; the rest wait in the kernel. A storm of new connections costs those
+/// who are connected this much of each tick and no more.
+pub const ACCEPTS_PER_TICK_MAX: u32 = 16;
+/// Upgrade requests, tokens to be checked among them, that a shard decides on in one tick; the rest wait their turn.
+pub const UPGRADES_PER_TICK_MAX: usize = 16;
+/// Connections over a limit that a shard is telling so at one time; beyond, they are closed without an answer.
+pub const REFUSALS_IN_FLIGHT_MAX: usize = 256;
+/// Topics in one `Subscribe` or `Unsubscribe`.
+pub const TOPICS_MAX: usize = 16;
+/// Fixes for `every` dashboards of another shard that wait for room in its inbox; beyond, the oldest is dropped.
+pub const EVERY_BACKLOG_MAX: usize = 65_536;
+/// Longest that a full token bucket takes to drain at its rate, in seconds: burst / rate.
+pub const BURST_SECONDS_MAX: u64 = 600;
+/// Changes in one `Presence`.
+pub const PRESENCE_PER_MESSAGE_MAX: usize = 4_096;
+/// Bytes of an alternative address or a reason in a `Drain`.
+pub const DRAIN_TEXT_BYTES_MAX: usize = 256;
+/// Bytes of a request's body at the control plane.
+pub const CONTROL_BODY_BYTES_MAX: usize = 4_096;
+/// The shortest `Retry-After` of an upgrade that is refused for now, in seconds.
+pub const RETRY_AFTER_MIN_S: u32 = 1;
+/// The longest.
+pub const RETRY_AFTER_MAX_S: u32 = 120;
 /// Answers that may wait for a client that asks for another subscription.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 16;
-/// The slowest that a peer may take a large frame beyond `connection.send_timeout_ms`, in bytes per second.
-pub const SEND_BYTES_PER_SECOND_MIN: u64 = 1_024;
 /// What queued answers are joined to at most, in bytes, to go out in one send.
 pub const JOINED_SEND_BYTES: usize = 65_536;
 /// The text of an `Error`, which may quote what a client sent, in bytes.
@@ -28,8 +49,12 @@ pub const ERROR_TEXT_BYTES_MAX: usize = 512;
 pub const LINGER_MS: u64 = 2_000;
 /// `Retry-After` where the registry is full: only a restart empties it.
 pub const RETRY_FULL_REGISTRY_S: u32 = 60;
+/// `Retry-After` where a user has too many connections, in seconds: until a tab is closed.
+pub const RETRY_FULL_IDENTITY_S: u32 = 30;
 /// `Retry-After` where the node shuts down.
 pub const RETRY_STOPPING_S: u32 = 5;
+/// Hard maximum of `limits.connections_max`.
+pub const CONNECTIONS_HARD_MAX: u64 = SHARDS_MAX as u64 * CONNECTIONS_PER_SHARD_HARD_MAX;
 /// Hard maximum of `limits.connections_per_shard_max`.
 pub const CONNECTIONS_PER_SHARD_HARD_MAX: u64 = 16_000_000;
 /// Hard maximum of `limits.message_bytes_max`.
@@ -90,10 +115,55 @@ const _: () = assert!(VEHICLE_ID_BYTES_HARD_MAX + 128 <= MESSAGE_OVERHEAD_BYTES)
 #[derive(Debug, Clone, PartialEq, Config)]
 #[config(layer_attr(serde(deny_unknown_fields)))]
 pub struct Limits {
+    /// Connections of this node, over all shards. A further one gets 503.
+    /// Allowed: 1 to 1024000000.
+    #[config(default = 16_000_000, validate = within::<1, CONNECTIONS_HARD_MAX>)]
+    pub connections_max: u64,
+
     /// Connections per shard. The process's descriptor limit (RLIMIT_NOFILE) bounds them as well.
     /// Allowed: 1 to 16000000.
     #[config(default = 1_000_000, validate = within::<1, CONNECTIONS_PER_SHARD_HARD_MAX>)]
     pub connections_per_shard_max: usize,
+
+    /// Connections from one address (IPv6: one /64). A further one gets 429. 0: no limit, because mobile networks put
+    /// whole fleets behind one address.
+    /// Allowed: 0 to 16000000.
+    #[config(default = 0, validate = within::<0, CONNECTIONS_PER_SHARD_HARD_MAX>)]
+    pub connections_per_address_max: u32,
+
+    /// Connections of one dashboard user (token subject), tabs and devices together. A further one gets 429. A vehicle
+    /// has one connection: a newer one takes over.
+    /// Allowed: 1 to 16000000.
+    #[config(default = 100, validate = within::<1, CONNECTIONS_PER_SHARD_HARD_MAX>)]
+    pub connections_per_identity_max: u32,
+
+    /// New connections per second and shard, after a burst of a second's worth. Over it, an upgrade gets 503 with a
+    /// Retry-After. 0: no limit.
+    /// Allowed: 0 to 1000000.
+    #[config(default = 5_000, validate = within::<0, 1_000_000>)]
+    pub accepts_per_second_max: u32,
+
+    /// Messages per second from one connection, pings among them. 0: no limit.
+    /// Allowed: 0 to 1000000.
+    #[config(default = 100, validate = within::<0, 1_000_000>)]
+    pub messages_per_second_max: u32,
+
+    /// Messages that one connection may send at once before that rate holds. Over it, a message is refused with an
+    /// Error; over twice as many, the connection is closed.
+    /// Allowed: 1 to 1000000.
+    #[config(default = 1_000, validate = within::<1, 1_000_000>)]
+    pub messages_burst: u32,
+
+    /// Bytes per second from one connection. 0: no limit.
+    /// Allowed: 0 to 1073741824.
+    #[config(default = 262_144, validate = within::<0, 1_073_741_824>)]
+    pub bytes_per_second_max: u32,
+
+    /// Bytes that one connection may send at once before that rate holds. Over it, it is warned with an Error; over
+    /// twice as many, it is closed. At least message_bytes_max.
+    /// Allowed: 4096 to 1073741824.
+    #[config(default = 2_097_152, validate = within::<MESSAGE_BYTES_HARD_MIN, 1_073_741_824>)]
+    pub bytes_burst: u32,
 
     /// Bytes of an upgrade request: request line and headers, the token among them.
     /// Allowed: 1024 to 65536.
@@ -176,6 +246,11 @@ pub struct Limits {
     #[config(default = 16_777_216, validate = within::<65_536, 1_073_741_824>)]
     pub control_queue_bytes_max: usize,
 
+    /// Bytes of positions that wait for one dashboard with delivery Every; beyond, the oldest is dropped.
+    /// Allowed: 4096 to 1073741824.
+    #[config(default = 1_048_576, validate = within::<4_096, 1_073_741_824>)]
+    pub every_queue_bytes_max: usize,
+
     /// Largest min_interval_ms that a subscription may ask for.
     /// Allowed: 0 to 3600000.
     #[config(default = 60_000, validate = within::<0, 3_600_000>)]
@@ -191,7 +266,8 @@ impl Limits {
     /// How many connections a shard with a descriptor table of its own may hold, given the descriptors that
     /// [`raise_descriptor_limit`] found. At least 1, so that a tiny limit shows as refusals and not as a panic.
     pub fn connections_per_shard(&self, descriptors: u64) -> usize {
-        let free = descriptors.saturating_sub(DESCRIPTORS_RESERVED).max(1);
+        let kept = DESCRIPTORS_RESERVED + REFUSALS_IN_FLIGHT_MAX as u64;
+        let free = descriptors.saturating_sub(kept).max(1);
         self.connections_per_shard_max
             .min(usize::try_from(free).unwrap_or(usize::MAX))
     }
@@ -231,7 +307,7 @@ mod tests {
     fn connections_follow_the_smaller_of_setting_and_descriptors() {
         let mut limits = defaults();
         for (setting, descriptors, expected) in [
-            (1_000_000, 20_000, 20_000 - 256),
+            (1_000_000, 20_000, 20_000 - 512),
             (1_000, 20_000, 1_000),
             (1_000_000, 10, 1),
             (1_000_000, u64::MAX, 1_000_000),

@@ -7,7 +7,7 @@
 //! - [`websocket`]: upgrade and messages, without I/O
 //! - [`fleet`]: vehicles, their last positions, who watches them
 //! - [`metrics`]: what is counted
-//! - [`control`]: health, readiness and metrics over HTTP
+//! - [`control`]: health, readiness, metrics and drain over HTTP
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -68,7 +68,20 @@ fn run(args: &RunArgs) -> Result<(), Failure> {
     let startup =
         Startup::prepare(config, args.dev, args.dev_key.as_deref()).map_err(Failure::config)?;
     startup.announce();
+    end_on_panic();
     server::run(startup).map_err(Failure::internal)
+}
+
+/// A panic anywhere ends the process, in every build: a gateway that has lost a shard must not look alive.
+fn end_on_panic() {
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = std::thread::current();
+        tracing::error!(
+            thread = thread.name().unwrap_or("unnamed"),
+            "internal error, the process ends: {panic}"
+        );
+        std::process::abort();
+    }));
 }
 
 /// Prints the commented settings, or says whether a file is good.

@@ -5,6 +5,7 @@
 //! - `metrics/cell.rs`: a counter and a gauge that cost their one writer a plain store
 //! - `metrics/family.rs`: the macro that turns the table into the struct and the scrape
 //! - `metrics/shard.rs`: the table
+//! - `metrics/census.rs`: who is connected
 //! - `metrics/process.rs`: CPU, memory and descriptors of the process, read when scraped
 #![forbid(unsafe_code)]
 
@@ -16,9 +17,14 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 mod cell;
+mod census;
 mod family;
 mod process;
 mod shard;
+
+use census::CensusMetrics;
+
+use crate::session::census::Census;
 
 pub use cell::{Counter, Gauge};
 pub use process::ProcessMetrics;
@@ -53,11 +59,12 @@ impl Metrics {
     }
 
     /// What `/metrics` encodes. More collectors may be registered with it.
-    pub fn registry(self: &Arc<Self>) -> Registry {
+    pub fn registry(self: &Arc<Self>, census: &Arc<Census>) -> Registry {
         let mut registry = Registry::default();
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("longhaul_build", "Which Longhaul this is", build);
         registry.register_collector(Box::new(Arc::clone(self)));
+        registry.register_collector(Box::new(CensusMetrics(Arc::clone(census))));
         registry
     }
 }
@@ -87,9 +94,14 @@ mod tests {
 
     use super::*;
 
+    fn census() -> Arc<Census> {
+        let config = crate::config::Config::defaults().expect("defaults are good");
+        Arc::new(Census::new(&config.limits))
+    }
+
     fn scrape(metrics: &Arc<Metrics>) -> String {
         let mut text = String::new();
-        encode(&mut text, &metrics.registry()).expect("a String takes any text");
+        encode(&mut text, &metrics.registry(&census())).expect("a String takes any text");
         text
     }
 

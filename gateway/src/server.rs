@@ -3,6 +3,8 @@
 //! The order matters once: every glommio executor and every doorbell must exist before any shard unshares its
 //! descriptor table, because other threads write to their eventfds by number.
 
+mod drain;
+
 use std::{
     net::SocketAddr,
     sync::{
@@ -18,15 +20,19 @@ use glommio::{LocalExecutorBuilder, Placement};
 use rustix::thread::CpuSet;
 use socket2::{Domain, Protocol, Socket, Type};
 
+use self::drain::Shards;
+#[cfg(debug_assertions)]
+use crate::shard::inbox::Letter;
 use crate::{
     config::Config,
-    control::{self, ControlState, Health},
+    control::{self, ControlState, DrainOrder, Health},
     fleet::Fleet,
     limits,
     metrics::Metrics,
+    session::census::Census,
     shard::{
         Shard, ShardConfig, ShardError, Shared,
-        inbox::{Inbox, Letter},
+        inbox::Inbox,
         pace::{self, Report},
         ring::{RingConfig, sys},
     },
@@ -39,8 +45,6 @@ const EXECUTOR_IO_MEMORY: usize = 1 << 20;
 const EXECUTOR_RING_DEPTH: usize = 128;
 /// A shard that has not ticked for this long is not alive; a quiet one ticks four times a second.
 const SHARD_STALE_AFTER: Duration = Duration::from_secs(15);
-/// How long shards may take to stop.
-const STOP_WITHIN: Duration = Duration::from_secs(10);
 /// How long a shard may take to come up.
 const START_WITHIN: Duration = Duration::from_secs(20);
 
@@ -48,8 +52,12 @@ const START_WITHIN: Duration = Duration::from_secs(20);
 /// anybody through a descriptor that was made after it unshared its table.
 #[derive(Debug)]
 enum Notice {
-    /// A signal asks for an end.
-    Signal(&'static str),
+    /// SIGTERM asks for an end that nobody notices.
+    Terminate,
+    /// SIGINT asks for an end now.
+    Interrupt,
+    /// The control plane asks for what SIGTERM does.
+    Drain(DrainOrder),
     /// A shard has ended.
     Ended(usize, Result<(), ShardError>),
 }
@@ -71,18 +79,40 @@ pub fn run(startup: Startup) -> anyhow::Result<()> {
         .context("cannot make a doorbell (eventfd)")?;
     let shared = Shared {
         fleet: Fleet::new(&config.limits),
+        census: Arc::new(Census::new(&config.limits)),
         verifier: Arc::clone(&startup.verifier),
         inboxes: Arc::clone(&inboxes),
     };
     let shard_config = shard_config(config, address.actual, descriptors, startup.echo());
     let health = Health::new(count, SHARD_STALE_AFTER, Instant::now());
+    let (notify, notices) = channel();
     let state = ControlState {
         node: config.node_name(),
         health: Arc::clone(&health),
-        registry: metrics.registry(),
+        registry: metrics.registry(&shared.census),
+        drain: Box::new({
+            let notify = notify.clone();
+            move |order| notify.send(Notice::Drain(order)).is_ok()
+        }),
+        #[cfg(debug_assertions)]
+        panic: Box::new({
+            let inboxes = Arc::clone(&inboxes);
+            move |shard| {
+                inboxes
+                    .get(shard)
+                    .is_some_and(|inbox| inbox.post(Letter::Panic).is_ok())
+            }
+        }),
     };
     let control = control::spawn(config.control.listen, Arc::new(state))?;
-    let mut shards = Shards::start(config, &shard_config, &shared, &metrics, &health)?;
+    let mut shards = Shards::start(
+        config,
+        &shard_config,
+        &shared,
+        &metrics,
+        &health,
+        (notify, notices),
+    )?;
     drop(address);
     tracing::info!(
         listen = %shard_config.listen,
@@ -91,27 +121,9 @@ pub fn run(startup: Startup) -> anyhow::Result<()> {
         connections_per_shard = shard_config.connections_max,
         "longhaul is ready"
     );
-    let outcome = shards.watch();
-    health.drain();
-    for inbox in inboxes.iter() {
-        // A full inbox is being emptied; the shard finds the stop in the next round.
-        let mut letter = Letter::Stop;
-        let by = Instant::now() + STOP_WITHIN;
-        while let Err(refused) = inbox.post(letter) {
-            letter = refused;
-            std::thread::sleep(Duration::from_millis(1));
-            if outcome.is_err() || Instant::now() >= by {
-                break;
-            }
-        }
-    }
-    let stopped = if outcome.is_ok() {
-        shards.join()
-    } else {
-        Ok(())
-    };
+    let outcome = shards.watch(&config.drain, |_| {});
     control.stop();
-    outcome.and(stopped)
+    outcome
 }
 
 /// The cores that this process may run on: a container or `taskset` may have taken some away. Never empty.
@@ -183,12 +195,6 @@ impl Port {
     }
 }
 
-/// The running shards.
-struct Shards {
-    notices: Receiver<Notice>,
-    running: usize,
-}
-
 impl Shards {
     /// Starts all shards: executors first, then descriptor tables, then rings and listeners.
     fn start(
@@ -197,8 +203,8 @@ impl Shards {
         shared: &Shared,
         metrics: &Arc<Metrics>,
         health: &Arc<Health>,
+        (notify, notices): (Sender<Notice>, Receiver<Notice>),
     ) -> anyhow::Result<Shards> {
-        let (notify, notices) = channel();
         let (up_at, up) = channel();
         let cores = allowed_cores();
         let mut gates = Vec::new();
@@ -257,43 +263,12 @@ impl Shards {
         }
         all("ring and listener")?;
         spawn_signal_watch(notify)?;
-        Ok(Shards { notices, running })
-    }
-
-    /// Waits for a signal (then `Ok`) or for a shard's end (then an error).
-    fn watch(&mut self) -> anyhow::Result<()> {
-        match self.notices.recv() {
-            Ok(Notice::Signal(name)) => {
-                tracing::info!("{name}: stopping");
-                Ok(())
-            }
-            Ok(Notice::Ended(number, outcome)) => {
-                self.running -= 1;
-                Err(failure(number, outcome))
-            }
-            Err(_) => Err(anyhow::anyhow!("every shard's thread ended without a word")),
-        }
-    }
-
-    /// Waits for all shards after a stop.
-    fn join(&mut self) -> anyhow::Result<()> {
-        let mut outcome = Ok(());
-        while self.running > 0 {
-            match self.notices.recv_timeout(STOP_WITHIN) {
-                Ok(Notice::Signal(_)) => {}
-                Ok(Notice::Ended(_, Ok(()))) => self.running -= 1,
-                Ok(Notice::Ended(number, failed)) => {
-                    self.running -= 1;
-                    outcome = Err(failure(number, failed));
-                }
-                Err(_) => bail!(
-                    "{} shards did not stop in {} s",
-                    self.running,
-                    STOP_WITHIN.as_secs()
-                ),
-            }
-        }
-        outcome
+        Ok(Shards {
+            notices,
+            running,
+            inboxes: Arc::clone(&shared.inboxes),
+            health: Arc::clone(health),
+        })
     }
 }
 
@@ -322,11 +297,11 @@ fn spawn_signal_watch(notify: Sender<Notice>) -> anyhow::Result<()> {
         .spawn(move || {
             runtime.block_on(async move {
                 loop {
-                    let name = tokio::select! {
-                        _ = terminate.recv() => "SIGTERM",
-                        _ = interrupt.recv() => "SIGINT",
+                    let notice = tokio::select! {
+                        _ = terminate.recv() => Notice::Terminate,
+                        _ = interrupt.recv() => Notice::Interrupt,
                     };
-                    if notify.send(Notice::Signal(name)).is_err() {
+                    if notify.send(notice).is_err() {
                         return;
                     }
                 }

@@ -226,7 +226,7 @@ fn a_token_that_runs_out_ends_the_connection_with_4501() {
 }
 
 #[test]
-fn a_signal_ends_every_connection_with_1001_and_the_process_with_0() {
+fn a_signal_ends_every_connection_with_1012_and_the_process_with_0() {
     for signal in [Signal::TERM, Signal::INT] {
         let mut gateway = Gateway::start(4);
         let mut clients: Vec<_> = (0..12)
@@ -238,7 +238,7 @@ fn a_signal_ends_every_connection_with_1001_and_the_process_with_0() {
         gateway.signal(signal);
         for client in &mut clients {
             let (code, reason) = client.closed();
-            assert_eq!(code, 1001);
+            assert_eq!(code, 1012);
             assert!(reason.contains("reconnect"), "{reason}");
         }
         drop(clients);

@@ -99,7 +99,7 @@ fn a_fleet_sees_nothing_of_another() {
 fn an_interval_conflates_and_never_goes_back() {
     const INTERVAL_MS: u32 = 50;
     const REPORTS: u32 = 2_000;
-    let gateway = Gateway::start(2);
+    let gateway = Gateway::start_with(2, &["--set", "limits.messages_per_second_max=0"]);
     let mut vehicle = Client::vehicle(&gateway, "truck-1");
     let mut dashboard = Client::dashboard(&gateway, "me");
     let subscribed = Instant::now();

@@ -4,6 +4,8 @@
 
 use std::fmt::Display;
 
+use crate::limits::DRAIN_TEXT_BYTES_MAX;
+
 /// The value lies between `MIN` and `MAX`, both included.
 ///
 /// # Errors
@@ -54,9 +56,52 @@ pub fn short_text(value: &impl AsRef<str>) -> Result<(), String> {
     Ok(())
 }
 
+/// An address that a WebSocket client can be sent to.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn websocket_url(value: &impl AsRef<str>) -> Result<(), String> {
+    let value = value.as_ref();
+    let wrong = |why: &str| {
+        Err(format!(
+            "{value:?} {why}, allowed: ws://HOST[:PORT]/PATH or wss://HOST[:PORT]/PATH of up to \
+             {DRAIN_TEXT_BYTES_MAX} bytes"
+        ))
+    };
+    if value.len() > DRAIN_TEXT_BYTES_MAX {
+        return wrong("is too long");
+    }
+    match value.parse::<http::Uri>() {
+        Ok(uri) if !matches!(uri.scheme_str(), Some("ws" | "wss")) => {
+            wrong("does not begin with ws:// or wss://")
+        }
+        Ok(uri) if uri.host().is_none_or(str::is_empty) => wrong("has no host"),
+        Ok(_) => Ok(()),
+        Err(_) => wrong("is no URL"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_alternative_is_a_websocket_url() {
+        for good in ["ws://h", "wss://edge-2.example:443/v1"] {
+            assert_eq!(websocket_url(&good), Ok(()), "{good}");
+        }
+        for (wrong, says) in [
+            ("", "is no URL"),
+            ("edge-2", "does not begin with"),
+            ("https://edge-2/v1", "does not begin with"),
+            ("wss://", "is no URL"),
+            ("wss://a b/", "is no URL"),
+        ] {
+            let error = websocket_url(&wrong).unwrap_err();
+            assert!(error.contains(says), "{wrong:?}: {error}");
+        }
+        assert!(websocket_url(&format!("ws://{}", "h".repeat(300))).is_err());
+    }
 
     #[test]
     fn a_range_includes_both_ends() {

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::limits::SHARDS_MAX;
 
-use super::rules::{power_of_two_within, short_text, within};
+use super::rules::{power_of_two_within, short_text, websocket_url, within};
 
 /// Upper bound of `server.shards`.
 pub const SHARDS_HARD_MAX: u64 = SHARDS_MAX as u64;
@@ -89,7 +89,8 @@ pub struct Connection {
     #[config(default = 10_000, validate = within::<100, 600_000>)]
     pub handshake_timeout_ms: u64,
 
-    /// A connection silent for this many milliseconds is sent a ping.
+    /// A connection silent for this many milliseconds is sent a ping. Each has a moment of its own between half of
+    /// this and all of it, so that pings are spread.
     /// Allowed: 1000 to 3600000.
     #[config(default = 30_000, validate = within::<1_000, 3_600_000>)]
     pub heartbeat_ms: u64,
@@ -105,7 +106,13 @@ pub struct Connection {
     #[config(default = 60_000, validate = within::<1_000, 86_400_000>)]
     pub quiet_after_ms: u64,
 
-    /// A connection that does not take a frame for this many milliseconds is dropped as a slow consumer.
+    /// A vehicle that is connected and has sent no position for this many milliseconds is stale.
+    /// Allowed: 1000 to 86400000.
+    #[config(default = 60_000, validate = within::<1_000, 86_400_000>)]
+    pub stale_after_ms: u64,
+
+    /// A connection that takes none of the bytes that wait for it for this many milliseconds is closed as a slow
+    /// consumer.
     /// Allowed: 100 to 600000.
     #[config(default = 10_000, validate = within::<100, 600_000>)]
     pub send_timeout_ms: u64,
@@ -115,6 +122,26 @@ pub struct Connection {
     /// Allowed: 1024 to 16777216.
     #[config(default = 16_384, validate = within::<1_024, 16_777_216>)]
     pub notsent_lowat_bytes: u32,
+}
+
+/// How this node goes away: on SIGTERM, or when the control plane is told to drain.
+#[derive(Debug, Clone, PartialEq, Config)]
+#[config(layer_attr(serde(deny_unknown_fields)))]
+pub struct Drain {
+    /// Milliseconds in which this node still accepts connections but says on /readyz that it is not ready, so that
+    /// load balancers and DNS take notice.
+    /// Allowed: 0 to 600000.
+    #[config(default = 5_000, validate = within::<0, 600_000>)]
+    pub grace_ms: u64,
+
+    /// Milliseconds over which the connections are closed after that, dashboards first, at an even pace.
+    /// Allowed: 0 to 3600000.
+    #[config(default = 30_000, validate = within::<0, 3_600_000>)]
+    pub window_ms: u64,
+
+    /// Where clients are sent instead: a URL that begins with ws:// or wss://. Left out: back to where they came from.
+    #[config(validate = websocket_url)]
+    pub alternative: Option<String>,
 }
 
 /// Who may connect. Every connection needs a token (JWT) signed with one of these keys.

@@ -1,4 +1,4 @@
-//! The control plane: health, readiness and metrics over HTTP, on a thread of its own so that nothing here can delay a
+//! The control plane: health, readiness, metrics and drain over HTTP, on a thread of its own so that nothing here can delay a
 //! shard.
 //!
 //! - `control/health.rs`: what shards report, and what follows from it
@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use prometheus_client::registry::Registry;
+use serde::Deserialize;
 use tokio::sync::oneshot;
 
 pub mod health;
@@ -20,9 +21,23 @@ mod routes;
 
 pub use health::Health;
 
+/// What a drain is to tell clients.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DrainOrder {
+    /// Where to go instead; none: what `drain.alternative` says.
+    pub alternative: Option<String>,
+    /// Why, for people.
+    pub reason: Option<String>,
+}
+
 /// What the endpoints answer from.
-#[derive(Debug)]
 pub struct ControlState {
+    /// Begins a drain; false if the process is past that.
+    pub drain: Box<dyn Fn(DrainOrder) -> bool + Send + Sync>,
+    /// Makes a shard panic, for the test that the process does not survive it.
+    #[cfg(debug_assertions)]
+    pub panic: Box<dyn Fn(usize) -> bool + Send + Sync>,
     /// What this node calls itself.
     pub node: String,
     /// What the shards report.

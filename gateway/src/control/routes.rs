@@ -5,31 +5,87 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::body::Bytes;
+#[cfg(debug_assertions)]
+use axum::extract::Path;
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::ControlState;
 use super::health::Unwell;
-use crate::limits::CONTROL_REQUEST_TIMEOUT;
+use super::{ControlState, DrainOrder};
+use crate::config::rules::{short_text, websocket_url};
+use crate::limits::{CONTROL_BODY_BYTES_MAX, CONTROL_REQUEST_TIMEOUT};
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const JSON: &str = "application/json";
 
 /// Every endpoint, answered within a bounded time.
 pub(super) fn router(state: Arc<ControlState>) -> Router {
-    Router::new()
+    with_faults(Router::new())
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
+        .route("/drain", post(drain))
         .fallback(not_found)
+        .layer(DefaultBodyLimit::max(CONTROL_BODY_BYTES_MAX))
         .layer(from_fn(within_time))
         .with_state(state)
+}
+
+#[cfg(debug_assertions)]
+fn with_faults(router: Router<Arc<ControlState>>) -> Router<Arc<ControlState>> {
+    let panic = async |State(state): State<Arc<ControlState>>, Path(shard): Path<usize>| {
+        if (state.panic)(shard) {
+            StatusCode::ACCEPTED
+        } else {
+            StatusCode::NOT_FOUND
+        }
+    };
+    router.route("/debug/panic/{shard}", post(panic))
+}
+
+#[cfg(not(debug_assertions))]
+fn with_faults(router: Router<Arc<ControlState>>) -> Router<Arc<ControlState>> {
+    router
+}
+
+/// 202: this node goes away, as on SIGTERM. The body may say where clients are to go, and why.
+async fn drain(State(state): State<Arc<ControlState>>, body: Bytes) -> Response {
+    let order = if body.is_empty() {
+        Ok(DrainOrder::default())
+    } else {
+        serde_json::from_slice(&body).map_err(|error| error.to_string())
+    };
+    let order = order.and_then(|order: DrainOrder| {
+        if let Some(alternative) = &order.alternative {
+            websocket_url(alternative)?;
+        }
+        if let Some(reason) = &order.reason {
+            short_text(reason)?;
+        }
+        Ok(order)
+    });
+    match order {
+        Err(wrong) => {
+            let says = format!(
+                "the body is to be empty, or like {{\"alternative\": \"wss://HOST/v1\", \"reason\": \"TEXT\"}}: {wrong}\n"
+            );
+            (StatusCode::BAD_REQUEST, says).into_response()
+        }
+        Ok(order) => {
+            if (state.drain)(order) {
+                (StatusCode::ACCEPTED, "the node drains\n").into_response()
+            } else {
+                (StatusCode::CONFLICT, "the node is going away already\n").into_response()
+            }
+        }
+    }
 }
 
 /// 200 while every shard reports; 503 tells a supervisor to restart the process.
@@ -60,7 +116,7 @@ async fn metrics(State(state): State<Arc<ControlState>>) -> Response {
 async fn not_found() -> (StatusCode, &'static str) {
     (
         StatusCode::NOT_FOUND,
-        "there are /healthz, /readyz and /metrics\n",
+        "there are /healthz, /readyz, /metrics and, by POST, /drain\n",
     )
 }
 

@@ -3,15 +3,35 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::config::Config;
 use crate::limits::CONTROL_CONNECTIONS_MAX;
 use crate::metrics::Metrics;
+use crate::session::census::Census;
+
+fn registry(shards: usize) -> Registry {
+    let limits = Config::defaults().expect("defaults are good").limits;
+    Metrics::new(shards).registry(&Arc::new(Census::new(&limits)))
+}
+
+/// A state that answers nothing.
+fn nothing() -> ControlState {
+    ControlState {
+        node: String::new(),
+        health: Health::new(1, Duration::from_secs(1), Instant::now()),
+        registry: Registry::default(),
+        drain: Box::new(|_| false),
+        #[cfg(debug_assertions)]
+        panic: Box::new(|_| false),
+    }
+}
 
 fn start(shards: usize) -> (Handle, Arc<Health>) {
     let health = Health::new(shards, Duration::from_secs(3_600), Instant::now());
     let state = ControlState {
         node: "edge-7".to_owned(),
         health: Arc::clone(&health),
-        registry: Metrics::new(shards).registry(),
+        registry: registry(shards),
+        ..nothing()
     };
     let listen = "127.0.0.1:0".parse().expect("an address");
     (spawn(listen, Arc::new(state)).expect("a free port"), health)
@@ -72,7 +92,8 @@ fn a_silent_shard_fails_the_health_check() {
     let state = ControlState {
         node: "edge-7".to_owned(),
         health: Health::new(1, Duration::from_secs(1), past),
-        registry: Metrics::new(1).registry(),
+        registry: registry(1),
+        ..nothing()
     };
     let control =
         spawn("127.0.0.1:0".parse().expect("an address"), Arc::new(state)).expect("a free port");
@@ -105,11 +126,7 @@ fn an_unknown_path_says_which_there_are() {
 #[test]
 fn a_taken_address_says_which_setting_to_change() {
     let (control, _) = start(1);
-    let state = ControlState {
-        node: String::new(),
-        health: Health::new(1, Duration::from_secs(1), Instant::now()),
-        registry: Registry::default(),
-    };
+    let state = nothing();
     let error = spawn(control.address(), Arc::new(state))
         .expect_err("it is taken")
         .to_string();
@@ -175,4 +192,58 @@ fn stopping_frees_the_address() {
     control.stop();
     assert!(TcpListener::bind(address).is_ok() || TcpStream::connect(address).is_err());
     drop(idle);
+}
+
+fn post(address: SocketAddr, path: &str, body: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    write!(
+        stream,
+        "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers");
+    let status = answer
+        .split(' ')
+        .nth(1)
+        .and_then(|number| number.parse().ok())
+        .expect("a status");
+    (status, answer)
+}
+
+#[test]
+fn a_drain_is_passed_on_or_said_to_be_wrong() {
+    let (orders, ordered) = std::sync::mpsc::channel();
+    let state = ControlState {
+        drain: Box::new(move |order| orders.send(order).is_ok()),
+        ..nothing()
+    };
+    let control =
+        spawn("127.0.0.1:0".parse().expect("an address"), Arc::new(state)).expect("a free port");
+    assert_eq!(post(control.address(), "/drain", "").0, 202);
+    assert_eq!(ordered.recv(), Ok(DrainOrder::default()));
+    let body = r#"{"alternative":"wss://edge-2.example/v1","reason":"kernel update"}"#;
+    assert_eq!(post(control.address(), "/drain", body).0, 202);
+    let order = ordered.recv().expect("an order");
+    assert_eq!(
+        order.alternative.as_deref(),
+        Some("wss://edge-2.example/v1")
+    );
+    assert_eq!(order.reason.as_deref(), Some("kernel update"));
+    for (body, says) in [
+        ("now", "expected"),
+        (r#"{"when":"now"}"#, "unknown field `when`"),
+        (r#"{"alternative":"edge-2"}"#, "does not begin with ws://"),
+        (r#"{"reason":""}"#, "the text is empty"),
+    ] {
+        let (status, answer) = post(control.address(), "/drain", body);
+        assert!(status == 400 && answer.contains(says), "{body}: {answer}");
+    }
+    let large = format!(r#"{{"reason":"{}"}}"#, "x".repeat(10_000));
+    assert_eq!(post(control.address(), "/drain", &large).0, 413);
+    assert_eq!(get(control.address(), "/drain").0, 405);
+    assert!(ordered.try_recv().is_err(), "nothing wrong was passed on");
+    drop(ordered);
+    assert_eq!(post(control.address(), "/drain", "").0, 409);
 }

@@ -18,14 +18,52 @@ const _: () = assert!(SHARDS_MAX <= 64, "an interest mask has 64 bits");
 pub struct Interest {
     fleets: Box<[AtomicU64]>,
     vehicles: Chunked<AtomicU64>,
+    /// By fleet: shards where somebody wants more than the newest position of what they watch.
+    presence: Box<[AtomicU64]>,
+    every: Box<[AtomicU64]>,
+}
+
+/// What a dashboard may want of the vehicles that it watches, beside the newest position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extra {
+    /// Who comes and goes.
+    Presence,
+    /// Each position.
+    Every,
 }
 
 impl Interest {
     /// Nobody watches anything.
     pub(super) fn new(fleets_max: u32, vehicles_max: u32) -> Interest {
+        let masks = || (0..fleets_max).map(|_| AtomicU64::new(0)).collect();
         Interest {
-            fleets: (0..fleets_max).map(|_| AtomicU64::new(0)).collect(),
+            fleets: masks(),
             vehicles: Chunked::new(vehicles_max),
+            presence: masks(),
+            every: masks(),
+        }
+    }
+
+    /// Sets or clears `shard`'s bit for more of a fleet than the newest positions.
+    pub fn set_extra(&self, shard: usize, fleet: FleetId, extra: Extra, wanted: bool) {
+        if let Some(mask) = self.masks(extra).get(fleet.0 as usize) {
+            set(mask, shard, wanted);
+        }
+    }
+
+    /// Shards (bit n: shard n) where somebody wants that; of which vehicles, the other masks say.
+    #[inline]
+    #[must_use]
+    pub fn extra(&self, fleet: FleetId, extra: Extra) -> u64 {
+        self.masks(extra)
+            .get(fleet.0 as usize)
+            .map_or(0, |mask| mask.load(Ordering::Relaxed))
+    }
+
+    fn masks(&self, extra: Extra) -> &[AtomicU64] {
+        match extra {
+            Extra::Presence => &self.presence,
+            Extra::Every => &self.every,
         }
     }
 
@@ -93,6 +131,9 @@ mod tests {
         assert_eq!(interest.vehicle(far), 1 << 5);
         assert_eq!(interest.vehicle(VehicleIndex(2)), 0);
         assert_eq!((interest.fleet(fleet), interest.fleet(FleetId(0))), (2, 0));
+        interest.set_extra(3, fleet, Extra::Every, true);
+        assert_eq!(interest.extra(fleet, Extra::Every), 8);
+        assert_eq!(interest.extra(fleet, Extra::Presence), 0);
         interest.set_vehicle(0, one, false);
         assert_eq!(interest.vehicle(one), 1 << 63);
         assert_eq!(

@@ -17,9 +17,9 @@ use std::sync::Arc;
 
 use crate::limits::Limits;
 
-pub use interest::Interest;
+pub use interest::{Extra, Interest};
 pub use positions::{Known, PositionTable, Version};
-pub use presence::{Connected, Holder, Presence, PresenceTable};
+pub use presence::{Holder, PresenceTable};
 pub use registry::{Registry, RegistryError};
 
 /// The state that all shards of this node share.

@@ -25,7 +25,10 @@ shard_metrics! {
             closed_silent: cause = "silent",
             closed_slow: cause = "slow_consumer",
             closed_expired: cause = "token_expired",
-            closed_stopping: cause = "stopping",
+            closed_taken_over: cause = "taken_over",
+            closed_rate_limited: cause = "rate_limit",
+            closed_restarting: cause = "restarting",
+            closed_overflow: cause = "overflow",
         }
         counter "longhaul_upgrades_refused" "Upgrade requests refused, by the kind of the HTTP answer" {
             refused_request: reason = "request",
@@ -34,6 +37,7 @@ shard_metrics! {
             refused_timeout: reason = "timeout",
             refused_too_large: reason = "too_large",
             refused_unavailable: reason = "unavailable",
+            refused_too_many: reason = "too_many",
         }
         counter "longhaul_messages_in" "Messages from clients, by kind" {
             messages_position: kind = "position",
@@ -50,6 +54,12 @@ shard_metrics! {
         counter "longhaul_positions_in" "Position fixes taken from vehicles" { positions_in }
         counter "longhaul_positions_stale" "Position fixes not newer than the one already known" { positions_stale }
         counter "longhaul_positions_out" "Position fixes sent to dashboards" { positions_out }
+        counter "longhaul_positions_dropped" "Positions dropped because a dashboard that wants each one was too slow" { every_dropped }
+        counter "longhaul_presence_out" "Changes of presence sent to dashboards" { presence_out }
+        gauge "longhaul_vehicles_stale" "Vehicles that are connected and have not reported for connection.stale_after_ms" { vehicles_stale }
+        gauge "longhaul_storm_shards" "Shards that see a storm of new connections" { storm }
+        counter "longhaul_storms" "Storms of new connections seen by a shard" { storms }
+        counter "longhaul_drains_out" "Drain messages sent to clients" { drains_out }
         counter "longhaul_matches" "Changed vehicles times the dashboards that watch them" { matches }
         counter "longhaul_subscription_changes" "Filters that a dashboard set, changed or withdrew" { subscriptions }
         counter "longhaul_errors_out" "Error messages sent to clients" { errors_out }
@@ -62,7 +72,13 @@ shard_metrics! {
         counter "longhaul_exchanged_out" "Changed vehicles handed to other shards" { exchanged_out }
         counter "longhaul_exchanged_in" "Changed vehicles taken from other shards" { exchanged_in }
         counter "longhaul_limit_hits" "How often a bound was hit, by the setting in [limits]" {
-            limit_hit_connections: limit = "connections_per_shard_max",
+            limit_hit_connections: limit = "connections_max",
+            limit_hit_connections_per_shard: limit = "connections_per_shard_max",
+            limit_hit_address: limit = "connections_per_address_max",
+            limit_hit_identity: limit = "connections_per_identity_max",
+            limit_hit_accepts: limit = "accepts_per_second_max",
+            limit_hit_messages: limit = "messages_per_second_max",
+            limit_hit_bytes: limit = "bytes_per_second_max",
             limit_hit_registry: limit = "vehicles_max",
             limit_hit_subscription: limit = "subscription_vehicles_max",
             limit_hit_position_batch: limit = "position_batch_max",

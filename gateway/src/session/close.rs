@@ -12,10 +12,10 @@ pub struct Close {
     pub reason: &'static str,
 }
 
-/// This node is shutting down.
-pub const GOING_AWAY: Close = Close {
-    code: 1001,
-    reason: "the gateway is shutting down; reconnect",
+/// This node shuts down or restarts (registered with IANA after RFC 6455: "Service Restart").
+pub const RESTARTING: Close = Close {
+    code: 1012,
+    reason: "the gateway shuts down or restarts; reconnect",
 };
 /// A text message on the binary subprotocol or the other way round.
 pub const WRONG_KIND: Close = Close {
@@ -30,7 +30,17 @@ pub const SILENT: Close = Close {
 /// The peer reads slower than the gateway has to write.
 pub const SLOW_CONSUMER: Close = Close {
     code: 4008,
-    reason: "slow consumer: too much waits to be read; reconnect",
+    reason: "slow consumer: what was sent is not read; reconnect, and read faster",
+};
+/// The peer has gone on sending after it was told that it sends too much.
+pub const RATE_LIMITED: Close = Close {
+    code: 4029,
+    reason: "too many messages or bytes per second; send less, and reconnect",
+};
+/// A newer connection of the same vehicle has taken over.
+pub const TAKEN_OVER: Close = Close {
+    code: 4502,
+    reason: "taken over: this vehicle has a newer connection; do not reconnect",
 };
 /// The token's `exp` has passed.
 pub const TOKEN_EXPIRED: Close = Close {

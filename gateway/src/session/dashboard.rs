@@ -3,6 +3,7 @@
 use longhaul_codec::{ErrorCode, MessageRef, wire};
 
 use super::rejection::Rejection;
+use crate::limits::TOPICS_MAX;
 
 /// A dashboard's message, understood and within bounds.
 #[derive(Debug, Clone, Copy)]
@@ -17,6 +18,10 @@ pub enum DashboardRequest<'a> {
         whole_fleet: bool,
         /// Vehicle ids.
         vehicles: Ids<'a>,
+        /// What of them.
+        topics: Topics,
+        /// Each position, or the newest one.
+        every: bool,
         /// Milliseconds between two `Positions` at least; 0: every tick.
         min_interval_ms: u32,
     },
@@ -30,7 +35,52 @@ pub enum DashboardRequest<'a> {
         whole_fleet: bool,
         /// Vehicle ids.
         vehicles: Ids<'a>,
+        /// These of what it is told of them.
+        topics: Topics,
     },
+}
+
+/// What a dashboard is told of the vehicles that it watches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Topics {
+    /// Where they are.
+    pub positions: bool,
+    /// Who comes, goes or falls silent.
+    pub presence: bool,
+}
+
+impl Topics {
+    /// The topic of positions.
+    pub const POSITIONS: &str = "positions";
+    /// The topic of presence.
+    pub const PRESENCE: &str = "presence";
+
+    fn named(
+        names: Option<flatbuffers::Vector<'_, flatbuffers::ForwardsUOffset<&str>>>,
+        request: u64,
+    ) -> Result<Topics, Rejection> {
+        let mut topics = Topics::default();
+        let count = names.map_or(0, |names| names.len());
+        if count > TOPICS_MAX {
+            let says = format!("{count} topics in one message, the limit is {TOPICS_MAX}");
+            return Err(Rejection::new(ErrorCode::LimitReached, request, says));
+        }
+        for name in names.into_iter().flatten() {
+            match name {
+                Self::POSITIONS => topics.positions = true,
+                Self::PRESENCE => topics.presence = true,
+                other => {
+                    let says = format!(
+                        "this gateway does not serve the topic {other:?}; there are \"{}\" and \"{}\"",
+                        Self::POSITIONS,
+                        Self::PRESENCE
+                    );
+                    return Err(Rejection::new(ErrorCode::NotSupported, request, says));
+                }
+            }
+        }
+        Ok(topics)
+    }
 }
 
 /// A list of vehicle ids as it lies in the message.
@@ -81,8 +131,14 @@ pub fn understand(
                 );
                 return Err(Rejection::new(ErrorCode::LimitReached, request, says));
             }
+            let mut topics = Topics::named(subscribe.topics(), request)?;
+            if topics == Topics::default() {
+                topics.positions = true;
+            }
             Ok(DashboardRequest::Subscribe {
                 request,
+                topics,
+                every: subscribe.delivery() == wire::Delivery::Every,
                 replace: subscribe.mode() == wire::SubscribeMode::Replace,
                 whole_fleet: subscribe.whole_fleet(),
                 vehicles: checked(subscribe.vehicles(), request, rules)?,
@@ -91,26 +147,19 @@ pub fn understand(
         }
         MessageRef::Unsubscribe(unsubscribe) => {
             let request = unsubscribe.request();
-            let set = [
-                (
-                    unsubscribe
-                        .groups()
-                        .is_some_and(|groups| !groups.is_empty()),
-                    "groups",
-                ),
-                (
-                    unsubscribe
-                        .topics()
-                        .is_some_and(|topics| !topics.is_empty()),
-                    "topics",
-                ),
-            ];
+            let set = [(
+                unsubscribe
+                    .groups()
+                    .is_some_and(|groups| !groups.is_empty()),
+                "groups",
+            )];
             served(request, &named(set))?;
             Ok(DashboardRequest::Unsubscribe {
                 request,
                 everything: unsubscribe.everything(),
                 whole_fleet: unsubscribe.whole_fleet(),
                 vehicles: checked(unsubscribe.vehicles(), request, rules)?,
+                topics: Topics::named(unsubscribe.topics(), request)?,
             })
         }
         MessageRef::Command(command) => Err(Rejection::new(
@@ -139,14 +188,6 @@ fn unserved_of(subscribe: &wire::Subscribe<'_>) -> Vec<&'static str> {
             "groups",
         ),
         (subscribe.viewport().is_some(), "viewport"),
-        (
-            subscribe.topics().is_some_and(|topics| !topics.is_empty()),
-            "topics",
-        ),
-        (
-            subscribe.delivery() == wire::Delivery::Every,
-            "delivery Every",
-        ),
         (subscribe.resume().is_some(), "resume"),
         (
             subscribe
@@ -169,7 +210,7 @@ fn served(request: u64, unserved: &[&'static str]) -> Result<(), Rejection> {
         return Ok(());
     }
     let says = format!(
-        "this gateway does not serve {}; use vehicles or whole_fleet, with delivery Latest",
+        "this gateway does not serve {}; use vehicles or whole_fleet",
         unserved.join(", ")
     );
     Err(Rejection::new(ErrorCode::NotSupported, request, says))
@@ -267,6 +308,7 @@ mod tests {
                 whole_fleet,
                 vehicles,
                 min_interval_ms,
+                ..
             } => (
                 request,
                 replace,
@@ -282,6 +324,7 @@ mod tests {
             request: 6,
             everything: true,
             vehicles: ids(&["c"]),
+            topics: ids(&["presence"]),
             ..Unsubscribe::default()
         };
         let seen = ask(Message::Unsubscribe(less), |request| match request {
@@ -290,10 +333,15 @@ mod tests {
                 everything,
                 whole_fleet,
                 vehicles,
-            } => (request, everything, whole_fleet, vehicles.len()),
+                topics,
+            } => (request, everything, whole_fleet, vehicles.len(), topics),
             other => panic!("{other:?}"),
         });
-        assert_eq!(seen, Ok((6, true, false, 1)));
+        let presence = Topics {
+            presence: true,
+            positions: false,
+        };
+        assert_eq!(seen, Ok((6, true, false, 1, presence)));
     }
 
     #[test]
@@ -314,15 +362,15 @@ mod tests {
                     ..Subscribe::default()
                 },
                 NotSupported,
-                "topics",
+                "topic \"t\"",
             ),
             (
                 Subscribe {
-                    delivery: Delivery::Every,
+                    topics: vec!["positions".to_owned(); 17],
                     ..Subscribe::default()
                 },
-                NotSupported,
-                "delivery Every",
+                LimitReached,
+                "17 topics",
             ),
             (
                 Subscribe {
@@ -398,6 +446,30 @@ mod tests {
             Ok(()),
             "an empty wish is one"
         );
+    }
+
+    #[test]
+    fn without_topics_positions_are_meant() {
+        let asked = |topics: &[&str], delivery| {
+            let wish = Subscribe {
+                topics: ids(topics),
+                delivery,
+                ..Subscribe::default()
+            };
+            ask(Message::Subscribe(wish), |request| match request {
+                DashboardRequest::Subscribe { topics, every, .. } => {
+                    (topics.positions, topics.presence, every)
+                }
+                other => panic!("{other:?}"),
+            })
+        };
+        assert_eq!(asked(&[], Delivery::Latest), Ok((true, false, false)));
+        assert_eq!(
+            asked(&["presence"], Delivery::Every),
+            Ok((false, true, true))
+        );
+        let both = ["presence", "positions"];
+        assert_eq!(asked(&both, Delivery::Latest), Ok((true, true, false)));
     }
 
     #[test]

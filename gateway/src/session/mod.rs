@@ -2,12 +2,14 @@
 //! No I/O except reading key files at start; time is passed in.
 
 pub mod admission;
+pub mod census;
 pub mod close;
 pub mod credentials;
 pub mod dashboard;
 pub mod dev_key;
 pub mod keys;
 pub mod mint;
+pub mod rate;
 pub mod rejection;
 pub mod token;
 pub mod vehicle;

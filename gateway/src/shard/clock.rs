@@ -3,10 +3,12 @@
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// A moment, as a tick sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Now {
     /// Milliseconds since the shard started; never goes back.
     pub mono_ms: u64,
+    /// The same in microseconds, modulo 2^32.
+    pub mono_us: u32,
     /// Milliseconds since the Unix epoch.
     pub unix_ms: u64,
 }
@@ -52,8 +54,10 @@ impl Clock {
         let unix_ms = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_millis() as u64);
+        let elapsed = self.start.elapsed();
         Now {
-            mono_ms: self.start.elapsed().as_millis() as u64,
+            mono_ms: elapsed.as_millis() as u64,
+            mono_us: elapsed.as_micros() as u32,
             unix_ms,
         }
     }
@@ -68,7 +72,7 @@ mod tests {
         let at = |mono_ms| {
             Now {
                 mono_ms,
-                unix_ms: 0,
+                ..Now::default()
             }
             .stamp()
         };

@@ -1,24 +1,26 @@
 //! Step 1 of a tick: completions become bytes, bytes become messages; and the life of a connection on the ring.
 
-use std::os::fd::RawFd;
-
 use super::{
     Core, Shard, ShardError,
     clock::Now,
-    connection::{Connection, Peer, Phase, Receive},
+    connection::{Peer, Phase, Receive},
     ring::{Completion, Key, Op, Ring},
 };
+use crate::limits::ACCEPTS_PER_TICK_MAX;
 
 /// How long to leave the listener alone after the kernel refused to accept (out of descriptors or memory).
 const ACCEPT_AGAIN_MS: u64 = 100;
 
+/// How long a shard that leaves goes on taking connections that the kernel has queued already. Where the kernel hands
+/// them to another listener (net.ipv4.tcp_migrate_req), they would be safe without.
+const LISTEN_ON_MS: u64 = 1_000;
+
 impl Shard {
     /// Handles every completion that is there. Returns how many.
     pub(super) fn collect(&mut self, now: Now) -> Result<usize, ShardError> {
-        if self.accept_again_ms.is_some_and(|at| at <= now.mono_ms) {
-            self.accept_again_ms = None;
-            self.accept();
-        }
+        self.core.now = now;
+        self.core.accepted = 0;
+        self.core.decide_upgrades(now);
         let mut completions = std::mem::take(&mut self.completions);
         self.ring
             .collect(&mut completions)
@@ -34,60 +36,60 @@ impl Shard {
             }
         }
         self.completions = completions;
+        self.core.observe_storm(now);
         self.core.sweep(&mut self.ring, now);
-        if self.core.stopping && self.listener.take().is_some() {
-            self.ring.cancel_accept();
-        }
+        self.listen(now);
         Ok(count)
     }
 
-    fn accept(&mut self) {
+    /// Keeps accepts in the ring while this shard takes connections. Each takes one, so that a storm of them cannot
+    /// fill a tick.
+    fn listen(&mut self, now: Now) {
+        if self.core.is_leaving() {
+            let until = *self
+                .listen_until_ms
+                .get_or_insert(now.mono_ms + LISTEN_ON_MS);
+            let queue_is_empty = self.core.accepted == 0 && self.accepting > 0;
+            if self.core.stopping || queue_is_empty || now.mono_ms >= until {
+                if self.listener.take().is_some() {
+                    self.ring.cancel_accepts();
+                }
+                return;
+            }
+        }
+        if self.accept_again_ms.is_some_and(|at| at > now.mono_ms) {
+            return;
+        }
+        self.accept_again_ms = None;
         if let Some(listener) = &self.listener {
-            self.ring.accept(listener.fd());
+            for _ in self.accepting..ACCEPTS_PER_TICK_MAX {
+                self.ring.accept(listener.fd());
+            }
+            self.accepting = ACCEPTS_PER_TICK_MAX;
         }
     }
 
     fn accepted(&mut self, completion: &Completion, now: Now) {
-        if completion.result < 0 && self.core.stopping {
-            return;
+        self.accepting = self.accepting.saturating_sub(1);
+        match completion.result {
+            fd if fd >= 0 => self.core.accepted(&mut self.ring, fd, now),
+            error if error == -libc::ECANCELED => {}
+            // The peer was gone before it was accepted (accept(2)): nobody to talk to, and no reason to pause.
+            error if error == -libc::ECONNABORTED => {}
+            error => {
+                if self.accept_again_ms.is_none() {
+                    tracing::warn!(
+                        error = %std::io::Error::from_raw_os_error(-error),
+                        "cannot accept connections; trying again shortly"
+                    );
+                }
+                self.accept_again_ms = Some(now.mono_ms + ACCEPT_AGAIN_MS);
+            }
         }
-        if completion.result < 0 {
-            tracing::warn!(
-                error = %std::io::Error::from_raw_os_error(-completion.result),
-                "cannot accept connections; trying again shortly"
-            );
-            self.accept_again_ms = Some(now.mono_ms + ACCEPT_AGAIN_MS);
-            return;
-        }
-        if !completion.more() {
-            self.accept();
-        }
-        self.core.accepted(&mut self.ring, completion.result, now);
     }
 }
 
 impl Core {
-    fn accepted(&mut self, ring: &mut Ring, fd: RawFd, now: Now) {
-        match self
-            .connections
-            .insert(Connection::accepted(fd, now.stamp()))
-        {
-            Ok(key) if !self.stopping => {
-                self.metrics.connections_accepted.add(1);
-                self.metrics.connections_open_handshake.add(1);
-                ring.receive(fd, key);
-            }
-            Ok(key) => {
-                self.connections.remove(key);
-                ring.close(fd);
-            }
-            Err(_) => {
-                self.metrics.limit_hit_connections.add(1);
-                ring.close(fd);
-            }
-        }
-    }
-
     fn received(&mut self, ring: &mut Ring, completion: &Completion, now: Now) {
         let key = completion.key();
         ring.with_received(completion, |bytes| self.bytes(key, bytes, now));
@@ -164,6 +166,7 @@ impl Core {
             return;
         }
         self.metrics.bytes_out.add(completion.result as u64);
+        self.stalls.forget(key);
         if let Peer::Echo(waiting) = &mut connection.peer {
             *waiting = waiting.saturating_sub(completion.result as usize);
         }
@@ -171,7 +174,7 @@ impl Core {
             Phase::Aborting | Phase::Lingering => self.conclude(ring, key),
             Phase::Closing => self.mark_flushable(key),
             Phase::Open => {
-                if connection.queue.is_some() || self.owes_positions(key) {
+                if connection.queue.is_some() || self.owes(key) {
                     self.mark_flushable(key);
                 }
             }

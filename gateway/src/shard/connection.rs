@@ -1,13 +1,20 @@
-//! One connection: 64 bytes in the slab, and no buffer of any kind while it is idle.
+//! One connection: 72 bytes in the slab, and no buffer of any kind while it is idle.
 
-use std::{collections::VecDeque, os::fd::RawFd};
+use std::{collections::VecDeque, num::NonZeroU64, os::fd::RawFd};
 
 use longhaul_filter_engine::{FleetId, VehicleIndex};
 use roaring::RoaringBitmap;
 
-use super::{clock::Stamp, frame::Frame};
+use super::{
+    clock::{Now, Stamp},
+    every::Every,
+    frame::Frame,
+    ring::Key,
+};
 use crate::{
+    fleet::Holder,
     limits::{ECHO_BACKLOG_BYTES_MAX, JOINED_SEND_BYTES, Limits},
+    session::{census::Counted, rate::Bucket},
     websocket::Assembler,
 };
 
@@ -64,6 +71,8 @@ pub enum Peer {
 pub struct PartialRequest {
     /// At most `limits.header_bytes_max`, and one receive buffer.
     pub bytes: Vec<u8>,
+    /// It waits for its turn to be decided on.
+    pub queued: bool,
 }
 
 /// What a dashboard is owed.
@@ -71,6 +80,16 @@ pub struct PartialRequest {
 pub struct Dashboard {
     /// Its fleet.
     pub fleet: FleetId,
+    /// Its user, to be taken out of the census in the end.
+    pub identity: Counted,
+    /// Wants positions.
+    pub positions: bool,
+    /// What pends goes with how old it is: a snapshot is owed.
+    pub snapshot: bool,
+    /// Wants presence: vehicles whose state it has not been sent.
+    pub presence: Option<Box<RoaringBitmap>>,
+    /// Wants every position, not the newest only.
+    pub every: Option<Box<Every>>,
     /// Vehicles with a position that it has not been sent. Empty ones own no memory.
     pub pending: RoaringBitmap,
     /// Watches the whole fleet: how many of the fleet's vehicles, in order of joining, it has names for.
@@ -81,21 +100,26 @@ pub struct Dashboard {
     pub min_interval_ms: u32,
     /// When the next frame may go (the shard's clock, ms).
     pub not_before_ms: u64,
-    /// Waits in the shard's list of held dashboards.
-    pub held: bool,
+    /// Waits in the shard's list of held dashboards until then; 0: it does not.
+    pub held_until_ms: u64,
 }
 
 impl Dashboard {
     /// One that watches nothing yet.
-    pub fn new(fleet: FleetId) -> Dashboard {
+    pub fn new(fleet: FleetId, identity: Counted) -> Dashboard {
         Dashboard {
             fleet,
+            identity,
+            positions: true,
+            snapshot: false,
+            presence: None,
+            every: None,
             pending: RoaringBitmap::new(),
             named: None,
             from: 0,
             min_interval_ms: 0,
             not_before_ms: 0,
-            held: false,
+            held_until_ms: 0,
         }
     }
 }
@@ -107,7 +131,7 @@ pub struct Connection {
     pub fd: RawFd,
     /// When a byte last arrived.
     pub heard: Stamp,
-    /// When a message last arrived that was more than a ping or pong.
+    /// When a message last arrived that was more than a ping or pong; of a vehicle: a new position.
     pub active: Stamp,
     /// When the token ends, in seconds since the Unix epoch.
     pub expires_s: u32,
@@ -125,12 +149,40 @@ pub struct Connection {
     pub json: bool,
     /// Was pinged since it was last heard.
     pub pinged: bool,
+    /// A vehicle that has not reported for too long.
+    pub stale: bool,
+    /// Was told that it sends too many messages.
+    pub warned_messages: bool,
+    /// Was told that it sends too many bytes.
+    pub warned_bytes: bool,
+    /// Is in the node's census.
+    pub counted: bool,
+    /// How many messages it may send.
+    pub messages: Bucket,
+    /// How many bytes.
+    pub bytes: Bucket,
     /// See [`Peer`].
     pub peer: Peer,
     /// Frames to messages.
     pub assembler: Assembler,
     /// Control frames and answers that wait for the socket.
     pub queue: Option<Box<Queue>>,
+}
+
+/// How other shards name a connection. Its parts come back with [`place`].
+pub fn holder(shard: usize, key: Key) -> Holder {
+    let parts = (shard as u64) << 56 | u64::from(key.generation) << 32 | u64::from(key.slot);
+    Holder(NonZeroU64::MIN.saturating_add(parts))
+}
+
+/// The shard and key of a connection.
+pub fn place(holder: Holder) -> (usize, Key) {
+    let parts = holder.0.get() - 1;
+    let key = Key {
+        slot: parts as u32,
+        generation: (parts >> 32) as u32 & 0xFF_FFFF,
+    };
+    ((parts >> 56) as usize, key)
 }
 
 /// Frames that wait, and their bytes in all.
@@ -141,13 +193,15 @@ pub struct Queue {
 }
 
 const _: () = assert!(
-    size_of::<Connection>() <= 64,
+    size_of::<Connection>() <= 72,
     "memory per connection is part of the budget"
 );
 
 impl Connection {
     /// A socket that was just accepted.
-    pub fn accepted(fd: RawFd, now: Stamp) -> Connection {
+    pub fn accepted(fd: RawFd, now: Now) -> Connection {
+        let full = Bucket::full(now.mono_us);
+        let now = now.stamp();
         Connection {
             fd,
             heard: now,
@@ -160,6 +214,12 @@ impl Connection {
             flushable: false,
             json: false,
             pinged: false,
+            stale: false,
+            warned_messages: false,
+            warned_bytes: false,
+            counted: false,
+            messages: full,
+            bytes: full,
             peer: Peer::Handshake(None),
             assembler: Assembler::default(),
             queue: None,

@@ -14,9 +14,10 @@ use super::{
     ring::Key,
 };
 use crate::{
-    fleet::positions::Written,
+    fleet::{Extra, positions::Written},
     session::{
         close,
+        rate::Verdict,
         rejection::Rejection,
         vehicle::{self, FixRules, VehicleRequest},
     },
@@ -53,7 +54,12 @@ impl Core {
             Peer::Handshake(_) => return self.handshake(key, bytes, now),
             Peer::Nobody => return,
         };
-        self.frames(key, speaker, bytes, now);
+        if self
+            .allow_bytes(key, speaker, bytes.len(), now)
+            .is_continue()
+        {
+            self.frames(key, speaker, bytes, now);
+        }
     }
 
     /// Frames of a connection that has completed its upgrade.
@@ -92,6 +98,13 @@ impl Core {
         incoming: Incoming<'_>,
         now: Now,
     ) -> ControlFlow<()> {
+        if !matches!(incoming, Incoming::Close(_)) {
+            match self.allow_message(key, speaker, now) {
+                Verdict::Within => {}
+                Verdict::Over => return self.flow(key),
+                Verdict::FarOver => return ControlFlow::Break(()),
+            }
+        }
         match (incoming, speaker) {
             (Incoming::Binary(payload), Speaker::Vehicle(fleet, me)) if !json => {
                 self.vehicle_sent(key, fleet, me, payload, now);
@@ -127,10 +140,15 @@ impl Core {
                 return ControlFlow::Break(());
             }
         }
-        if let Some(connection) = self.connections.get_mut(key) {
-            connection.active = now.stamp();
+        match self.connections.get_mut(key) {
+            Some(connection) if connection.phase == Phase::Open => {
+                if !matches!(speaker, Speaker::Vehicle(..)) {
+                    connection.active = now.stamp();
+                }
+                ControlFlow::Continue(())
+            }
+            _ => ControlFlow::Break(()),
         }
-        self.flow(key)
     }
 
     /// Whether a connection still listens, after what it said.
@@ -168,7 +186,7 @@ impl Core {
         // A position without an id, what vehicles send all the time, by the shortest way.
         if let Some(fix) = decode_fix(payload) {
             self.metrics.messages_position.inc();
-            if let Err(rejection) = self.position(fleet, me, fix, now) {
+            if let Err(rejection) = self.position(key, fleet, me, fix, now) {
                 self.reject(key, rejection);
             }
             return;
@@ -201,11 +219,11 @@ impl Core {
             Ok(VehicleRequest::Position(position)) => {
                 self.metrics.messages_position.inc();
                 self.own_id(me, position.vehicle_id())
-                    .and_then(|()| self.position(fleet, me, Fix::from(position.fix()), now))
+                    .and_then(|()| self.position(key, fleet, me, Fix::from(position.fix()), now))
             }
             Ok(VehicleRequest::Batch(batch)) => {
                 self.metrics.messages_position_batch.inc();
-                self.batch(fleet, me, batch, now)
+                self.batch(key, fleet, me, batch, now)
             }
             Err(rejection) => {
                 self.metrics.messages_other.inc();
@@ -220,6 +238,7 @@ impl Core {
     #[inline]
     fn position(
         &mut self,
+        key: Key,
         fleet: FleetId,
         me: VehicleIndex,
         fix: Fix,
@@ -241,7 +260,16 @@ impl Core {
         self.metrics.positions_in.add(1);
         match self.fleet.positions.write(me, &fix, now.unix_ms) {
             Written::Newest => {
-                self.changed.mark(fleet, me);
+                self.out.changed.mark(fleet, me);
+                if self.fleet.interest.extra(fleet, Extra::Every) != 0 {
+                    self.out.every.push((fleet, fix));
+                }
+                if let Some(connection) = self.connections.get_mut(key) {
+                    connection.active = now.stamp();
+                    if connection.stale {
+                        self.set_stale(key, fleet, me, false);
+                    }
+                }
             }
             Written::Stale | Written::OutOfRange => self.metrics.positions_stale.add(1),
         }
@@ -250,6 +278,7 @@ impl Core {
 
     fn batch(
         &mut self,
+        key: Key,
         fleet: FleetId,
         me: VehicleIndex,
         batch: wire::PositionBatch<'_>,
@@ -267,7 +296,7 @@ impl Core {
         batch
             .fixes()
             .iter()
-            .try_for_each(|fix| self.position(fleet, me, Fix::from(fix), now))
+            .try_for_each(|fix| self.position(key, fleet, me, Fix::from(fix), now))
     }
 
     /// An id inside a message must be the sender's own.

@@ -4,17 +4,18 @@
 use std::net::Shutdown;
 
 use http::StatusCode;
-use longhaul_filter_engine::SubscriberId;
+use longhaul_filter_engine::{SubscriberId, VehicleIndex};
 use roaring::RoaringBitmap;
 
 use super::{
     Core,
     clock::Now,
-    connection::{Peer, Phase, Receive},
+    connection::{Peer, Phase, Receive, holder},
     frame::Frame,
     ring::{Key, Ring},
 };
 use crate::{
+    fleet::Extra,
     limits::RETRY_STOPPING_S,
     session::close::{self, Close},
     websocket::{Refusal, outgoing},
@@ -28,7 +29,9 @@ impl Core {
         }
         let metrics = &self.metrics;
         match close {
-            close::GOING_AWAY => metrics.closed_stopping.inc(),
+            close::RESTARTING => metrics.closed_restarting.inc(),
+            close::TAKEN_OVER => metrics.closed_taken_over.inc(),
+            close::RATE_LIMITED => metrics.closed_rate_limited.inc(),
             close::SILENT => metrics.closed_silent.inc(),
             close::SLOW_CONSUMER => metrics.closed_slow.inc(),
             close::TOKEN_EXPIRED => metrics.closed_expired.inc(),
@@ -49,6 +52,7 @@ impl Core {
                 metrics.refused_too_large.inc()
             }
             StatusCode::SERVICE_UNAVAILABLE => metrics.refused_unavailable.inc(),
+            StatusCode::TOO_MANY_REQUESTS => metrics.refused_too_many.inc(),
             _ => metrics.refused_request.inc(),
         }
         tracing::debug!(status = refusal.status.as_u16(), reason = %refusal.reason, "refused an upgrade");
@@ -78,24 +82,34 @@ impl Core {
         self.mark_flushable(key);
     }
 
-    /// Says goodbye to everybody.
-    pub(super) fn stop(&mut self) {
-        self.stopping = true;
-        for slot in 0..self.connections.slots() {
-            let Some((key, connection)) = self.connections.slot_mut(slot) else {
-                continue;
-            };
-            if connection.phase != Phase::Open {
-                continue;
-            }
-            if matches!(connection.peer, Peer::Handshake(_)) {
+    /// Says goodbye to one connection because this node goes away.
+    pub(super) fn close_or_refuse(&mut self, key: Key) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        match (&connection.peer, connection.phase) {
+            (_, Phase::Closing | Phase::Lingering | Phase::Aborting) => {}
+            (Peer::Handshake(_), Phase::Open) => {
+                let retry_s = RETRY_STOPPING_S + fastrand::u32(0..=RETRY_STOPPING_S);
                 self.refuse(
                     key,
-                    &Refusal::unavailable("The gateway is shutting down.", RETRY_STOPPING_S),
+                    &Refusal::unavailable("The gateway is shutting down.", retry_s),
                 );
-            } else {
-                self.close(key, close::GOING_AWAY);
             }
+            (_, Phase::Open) => self.close(key, close::RESTARTING),
+        }
+    }
+
+    /// Another connection has taken over: this one is closed, unless it has gone already.
+    pub(super) fn taken_over(&mut self, key: Key, vehicle: VehicleIndex) {
+        let of_vehicle =
+            |peer: &Peer| matches!(peer, Peer::Vehicle { vehicle: own, .. } if *own == vehicle);
+        if self
+            .connections
+            .get_mut(key)
+            .is_some_and(|connection| of_vehicle(&connection.peer))
+        {
+            self.close(key, close::TAKEN_OVER);
         }
     }
 
@@ -107,13 +121,36 @@ impl Core {
         if connection.phase != Phase::Open {
             return;
         }
+        connection.heard = self.now.stamp();
         match &mut connection.peer {
-            Peer::Vehicle { .. } => self.metrics.connections_open_vehicle.sub(1),
+            Peer::Vehicle { fleet, vehicle } => {
+                let (fleet, vehicle) = (*fleet, *vehicle);
+                self.metrics.connections_open_vehicle.sub(1);
+                if connection.stale {
+                    self.metrics.vehicles_stale.sub(1);
+                }
+                let holder = holder(self.exchange.shard(), key);
+                let presence = &self.fleet.presence;
+                if presence.disconnect(vehicle, holder, self.now.unix_ms) {
+                    self.out.presence.mark(fleet, vehicle);
+                }
+            }
             Peer::Dashboard(dashboard) => {
                 dashboard.pending = RoaringBitmap::new();
                 dashboard.named = None;
                 let fleet = dashboard.fleet;
+                let (presence, every) = (dashboard.presence.take(), dashboard.every.take());
+                self.census.leave_identity(dashboard.identity);
                 self.metrics.connections_open_dashboard.sub(1);
+                self.extras.change(
+                    &self.fleet,
+                    fleet,
+                    Extra::Presence,
+                    presence.is_some(),
+                    false,
+                );
+                self.extras
+                    .change(&self.fleet, fleet, Extra::Every, every.is_some(), false);
                 let change = self.engine.remove(SubscriberId(key.slot));
                 self.announce(fleet, &change);
             }
@@ -171,6 +208,11 @@ impl Core {
         let ended = matches!(connection.phase, Phase::Aborting | Phase::Lingering);
         if ended && !connection.in_ring() {
             ring.close(connection.fd);
+            if connection.counted {
+                self.census.leave();
+                self.leave_address(key);
+            }
+            self.stalls.forget(key);
             self.connections.remove(key);
         }
     }

@@ -5,16 +5,22 @@
 //! shard's letter about it is on its way: the vehicle is left out now and comes with the letter, so that no dashboard
 //! gets one position twice.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
+use longhaul_codec::Fix;
 use longhaul_filter_engine::{Change, FleetId, VehicleIndex};
 use roaring::RoaringBitmap;
 
 use super::{
     dirty::Dirty,
     inbox::{Changed, Inbox, Letter},
+    leaving::Plan,
+    ring::Key,
 };
-use crate::fleet::{Fleet, Interest, Known, PositionTable, Version};
+use crate::{
+    fleet::{Extra, Fleet, Interest, Known, PositionTable, Version},
+    limits::EVERY_BACKLOG_MAX,
+};
 
 /// Which version of each vehicle's position this shard has routed.
 #[derive(Debug, Default)]
@@ -55,8 +61,43 @@ pub struct Exchanged {
     pub taken: u64,
     /// Letters that found an inbox full and wait for the next tick.
     pub refused: u64,
-    /// A stop was asked for.
-    pub stop: bool,
+    /// Positions for `every` dashboards of another shard that were dropped because its inbox stayed full.
+    pub dropped: u64,
+}
+
+/// What this shard's own connections changed in a tick.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// Vehicles with a new position.
+    pub changed: Dirty,
+    /// Vehicles that came, went or fell silent.
+    pub presence: Dirty,
+    /// Positions of fleets of which somebody wants each one, in order.
+    pub every: Vec<(FleetId, Fix)>,
+    /// Connections on other shards that have been taken over.
+    pub taken_over: Vec<(usize, Key, VehicleIndex)>,
+}
+
+/// What dashboards of this shard are to be told of in a tick.
+#[derive(Debug, Default)]
+pub struct Routed {
+    /// Vehicles with a new position.
+    pub changed: Dirty,
+    /// Vehicles that came, went or fell silent.
+    pub presence: Dirty,
+    /// Positions, each one, in order.
+    pub every: Vec<(FleetId, Fix)>,
+}
+
+/// What other shards ask of this one.
+#[derive(Debug)]
+pub enum Asked {
+    /// See [`Letter::TakenOver`].
+    TakenOver(Key, VehicleIndex),
+    /// See [`Letter::Leave`].
+    Leave(Arc<Plan>),
+    /// See [`Letter::Stop`].
+    Stop,
 }
 
 /// The exchange of one shard.
@@ -65,8 +106,17 @@ pub struct Exchange {
     shard: usize,
     inboxes: Arc<[Arc<Inbox>]>,
     outgoing: Vec<Outgoing>,
-    /// Shards with something in `outgoing`.
-    addressed: u64,
+    presence: Vec<Outgoing>,
+    every: Vec<VecDeque<(FleetId, Fix)>>,
+    /// Shards with something in each of these.
+    addressed: Addressed,
+}
+
+#[derive(Debug, Default)]
+struct Addressed {
+    outgoing: u64,
+    presence: u64,
+    every: u64,
 }
 
 /// What one other shard is to be told: this tick's, and beneath it what a full inbox refused before. Sets, so that it
@@ -90,18 +140,48 @@ impl Outgoing {
         }
         set.insert(vehicle.0);
     }
+
+    /// Posts each fleet's set as the letter that `write` makes of it. Returns whether one was refused.
+    fn post(
+        &mut self,
+        inbox: &Inbox,
+        counted: &mut Exchanged,
+        write: impl Fn(FleetId, &RoaringBitmap) -> Letter,
+    ) -> bool {
+        let Outgoing { by_fleet, touched } = self;
+        touched.retain(|&fleet_id| {
+            let set = &mut by_fleet[fleet_id.0 as usize];
+            let count = set.len();
+            let posted = inbox.post(write(fleet_id, set)).is_ok();
+            if posted {
+                counted.sent += count;
+                set.clear();
+            } else {
+                counted.refused += 1;
+            }
+            !posted
+        });
+        !touched.is_empty()
+    }
 }
 
 impl Exchange {
     /// The exchange of shard number `shard` among `inboxes`.
     pub fn new(shard: usize, inboxes: Arc<[Arc<Inbox>]>) -> Exchange {
-        let outgoing = inboxes.iter().map(|_| Outgoing::default()).collect();
+        let sets = || inboxes.iter().map(|_| Outgoing::default()).collect();
         Exchange {
             shard,
+            outgoing: sets(),
+            presence: sets(),
+            every: inboxes.iter().map(|_| VecDeque::new()).collect(),
+            addressed: Addressed::default(),
             inboxes,
-            outgoing,
-            addressed: 0,
         }
+    }
+
+    /// This shard's number.
+    pub fn shard(&self) -> usize {
+        self.shard
     }
 
     /// Tells the other shards what this one has interest in from now on, after a filter of `fleet_id` changed and
@@ -164,98 +244,167 @@ impl Exchange {
         }
     }
 
-    /// Moves `changed` (what this shard's vehicles reported) to where it is wanted: to other shards, and to `routed`
-    /// for this one, together with what other shards sent. Vehicles that nobody watches end here, at the price of
-    /// two loads.
+    /// Moves what this shard's vehicles did (`out`) to where it is wanted: to other shards, and to `routed` for this
+    /// one, together with what other shards sent. Vehicles that nobody watches end here, at the price of two loads.
+    /// What else other shards ask for is handed to `asked`.
     pub fn run(
         &mut self,
         fleet: &Fleet,
-        changed: &mut Dirty,
-        routed: &mut Dirty,
+        out: &mut Outbox,
+        routed: &mut Routed,
         seen: &mut Seen,
+        asked: impl FnMut(Asked),
     ) -> Exchanged {
         let mut counted = Exchanged::default();
-        if !changed.is_empty() {
+        if !out.changed.is_empty() || !out.presence.is_empty() {
             Interest::fence();
-            let mine = 1u64 << self.shard;
-            changed.drain(|fleet_id, vehicles| {
-                let whole = fleet.interest.fleet(fleet_id);
-                for &vehicle in vehicles {
-                    let wanted = whole | fleet.interest.vehicle(vehicle);
-                    if wanted & mine != 0 {
-                        seen.set(vehicle, fleet.positions.version(vehicle));
-                        routed.mark(fleet_id, vehicle);
-                    }
-                    let mut others = wanted & !mine;
-                    self.addressed |= others;
-                    while others != 0 {
-                        let shard = others.trailing_zeros() as usize;
-                        others &= others - 1;
-                        if let Some(outgoing) = self.outgoing.get_mut(shard) {
-                            outgoing.insert(fleet_id, vehicle);
-                        }
-                    }
+        }
+        let interest = &fleet.interest;
+        out.changed.drain(|fleet_id, vehicles| {
+            let whole = interest.fleet(fleet_id);
+            for &vehicle in vehicles {
+                let wanted = whole | interest.vehicle(vehicle);
+                if wanted & self.mine() != 0 {
+                    seen.set(vehicle, fleet.positions.version(vehicle));
+                    routed.changed.mark(fleet_id, vehicle);
+                }
+                let others = wanted & !self.mine();
+                self.addressed.outgoing |= others;
+                each_shard(others, |shard| {
+                    self.outgoing[shard].insert(fleet_id, vehicle);
+                });
+            }
+        });
+        out.presence.drain(|fleet_id, vehicles| {
+            let extra = interest.extra(fleet_id, Extra::Presence);
+            for &vehicle in vehicles {
+                let wanted = extra & (interest.fleet(fleet_id) | interest.vehicle(vehicle));
+                if wanted & self.mine() != 0 {
+                    routed.presence.mark(fleet_id, vehicle);
+                }
+                let others = wanted & !self.mine();
+                self.addressed.presence |= others;
+                each_shard(others, |shard| {
+                    self.presence[shard].insert(fleet_id, vehicle);
+                });
+            }
+        });
+        for (fleet_id, fix) in out.every.drain(..) {
+            let watched = interest.fleet(fleet_id) | interest.vehicle(VehicleIndex(fix.vehicle));
+            let wanted = interest.extra(fleet_id, Extra::Every) & watched;
+            if wanted & self.mine() != 0 {
+                routed.every.push((fleet_id, fix));
+            }
+            let others = wanted & !self.mine();
+            self.addressed.every |= others;
+            each_shard(others, |shard| {
+                let waiting = &mut self.every[shard];
+                waiting.push_back((fleet_id, fix));
+                if waiting.len() > EVERY_BACKLOG_MAX {
+                    waiting.pop_front();
+                    counted.dropped += 1;
                 }
             });
         }
-        self.post(fleet, &mut counted);
-        self.take(routed, seen, &mut counted);
+        self.post(fleet, &mut out.taken_over, &mut counted);
+        self.take(routed, seen, &mut counted, asked);
         counted
     }
 
-    fn post(&mut self, fleet: &Fleet, counted: &mut Exchanged) {
-        let mut addressed = std::mem::take(&mut self.addressed);
-        while addressed != 0 {
-            let shard = addressed.trailing_zeros() as usize;
-            addressed &= addressed - 1;
-            let Some(outgoing) = self.outgoing.get_mut(shard) else {
-                continue;
-            };
-            let by_fleet = &mut outgoing.by_fleet;
-            outgoing.touched.retain(|&fleet_id| {
-                let set = &mut by_fleet[fleet_id.0 as usize];
-                let changed: Vec<Changed> = set
-                    .iter()
-                    .map(|index| {
-                        let vehicle = VehicleIndex(index);
-                        Changed {
-                            vehicle,
-                            version: fleet.positions.version(vehicle),
-                        }
-                    })
-                    .collect();
-                let count = changed.len() as u64;
-                let posted = self.inboxes[shard]
-                    .post(Letter::Dirty(fleet_id, changed))
-                    .is_ok();
-                if posted {
-                    counted.sent += count;
-                    set.clear();
-                } else {
-                    counted.refused += 1;
-                    self.addressed |= 1 << shard;
-                }
-                !posted
-            });
-        }
+    fn mine(&self) -> u64 {
+        1 << self.shard
     }
 
-    fn take(&mut self, routed: &mut Dirty, seen: &mut Seen, counted: &mut Exchanged) {
+    /// Delivers what waits. What a full inbox refuses waits for the next tick.
+    fn post(
+        &mut self,
+        fleet: &Fleet,
+        taken_over: &mut Vec<(usize, Key, VehicleIndex)>,
+        counted: &mut Exchanged,
+    ) {
+        let Exchange {
+            inboxes,
+            outgoing,
+            presence,
+            every,
+            addressed,
+            ..
+        } = self;
+        taken_over.retain(|&(shard, key, vehicle)| {
+            let posted = inboxes[shard].post(Letter::TakenOver(key, vehicle)).is_ok();
+            counted.refused += u64::from(!posted);
+            !posted
+        });
+        each_shard(std::mem::take(&mut addressed.every), |shard| {
+            let fixes = Vec::from(std::mem::take(&mut every[shard]));
+            if let Err(Letter::Every(fixes)) = inboxes[shard].post(Letter::Every(fixes)) {
+                every[shard] = fixes.into();
+                counted.refused += 1;
+                addressed.every |= 1 << shard;
+            }
+        });
+        each_shard(std::mem::take(&mut addressed.outgoing), |shard| {
+            let waits = outgoing[shard].post(&inboxes[shard], counted, |fleet_id, set| {
+                let versioned = |index| Changed {
+                    vehicle: VehicleIndex(index),
+                    version: fleet.positions.version(VehicleIndex(index)),
+                };
+                Letter::Dirty(fleet_id, set.iter().map(versioned).collect())
+            });
+            addressed.outgoing |= u64::from(waits) << shard;
+        });
+        each_shard(std::mem::take(&mut addressed.presence), |shard| {
+            let waits = presence[shard].post(&inboxes[shard], counted, |fleet_id, set| {
+                Letter::Presence(fleet_id, set.iter().map(VehicleIndex).collect())
+            });
+            addressed.presence |= u64::from(waits) << shard;
+        });
+    }
+
+    fn take(
+        &mut self,
+        routed: &mut Routed,
+        seen: &mut Seen,
+        counted: &mut Exchanged,
+        mut asked: impl FnMut(Asked),
+    ) {
         while let Some(letter) = self.inboxes[self.shard].take() {
             match letter {
-                Letter::Stop => counted.stop = true,
                 Letter::Dirty(fleet_id, changed) => {
                     counted.taken += changed.len() as u64;
                     for Changed { vehicle, version } in changed {
                         // A snapshot or an earlier letter may have been ahead of this one.
                         if version.is_after(seen.version(vehicle)) {
                             seen.set(vehicle, version);
-                            routed.mark(fleet_id, vehicle);
+                            routed.changed.mark(fleet_id, vehicle);
                         }
                     }
                 }
+                Letter::Presence(fleet_id, vehicles) => {
+                    counted.taken += vehicles.len() as u64;
+                    for vehicle in vehicles {
+                        routed.presence.mark(fleet_id, vehicle);
+                    }
+                }
+                Letter::Every(fixes) => {
+                    counted.taken += fixes.len() as u64;
+                    routed.every.extend(fixes);
+                }
+                Letter::TakenOver(key, vehicle) => asked(Asked::TakenOver(key, vehicle)),
+                Letter::Leave(plan) => asked(Asked::Leave(plan)),
+                Letter::Stop => asked(Asked::Stop),
+                #[cfg(debug_assertions)]
+                Letter::Panic => panic!("a test asked for it"),
             }
         }
+    }
+}
+
+/// Calls `each` for the number of every bit that is set.
+fn each_shard(mut mask: u64, mut each: impl FnMut(usize)) {
+    while mask != 0 {
+        each(mask.trailing_zeros() as usize);
+        mask &= mask - 1;
     }
 }
 

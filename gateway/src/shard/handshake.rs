@@ -1,17 +1,18 @@
 //! The upgrade: bytes become a request, a request a vehicle, a dashboard or a refusal.
 
 use longhaul_codec::{Role, Welcome};
+use longhaul_filter_engine::{FleetId, VehicleIndex};
 
 use super::{
     Core,
     clock::Now,
-    connection::{Dashboard, PartialRequest, Peer},
+    connection::{Dashboard, PartialRequest, Peer, holder, place},
     dialogue::Speaker,
     ring::Key,
 };
 use crate::{
     fleet::RegistryError,
-    limits::RETRY_FULL_REGISTRY_S,
+    limits::{RETRY_FULL_IDENTITY_S, RETRY_FULL_REGISTRY_S},
     session::{
         admission::{Admission, Admitted},
         token::Role as TokenRole,
@@ -21,6 +22,9 @@ use crate::{
         upgrade::{self, UpgradeLimits},
     },
 };
+
+/// What a client may send behind its upgrade request before it is answered, in bytes.
+const MAY_FOLLOW_BYTES: usize = 65_536;
 
 impl Core {
     /// Bytes of a connection that has not completed its upgrade.
@@ -39,20 +43,39 @@ impl Core {
             held.bytes.extend_from_slice(bytes);
             held
         });
+        let kept = |joined: Option<Box<PartialRequest>>, bytes: &[u8]| {
+            joined.unwrap_or_else(|| {
+                Box::new(PartialRequest {
+                    bytes: bytes.to_vec(),
+                    queued: false,
+                })
+            })
+        };
         let request = joined
             .as_deref()
             .map_or(&*bytes, |held| held.bytes.as_slice());
         match upgrade::parse_request(request, &limits) {
-            Ok(None) => {
-                let first = || {
-                    Box::new(PartialRequest {
-                        bytes: bytes.to_vec(),
-                    })
-                };
-                *held = Some(joined.unwrap_or_else(first));
-            }
+            Ok(None) => *held = Some(kept(joined, bytes)),
             Err(refusal) => self.refuse(key, &refusal),
+            Ok(Some(_)) if self.upgrades_left == 0 => {
+                let mut waiting = kept(joined, bytes);
+                if waiting.bytes.len() > limits.header_bytes_max + MAY_FOLLOW_BYTES {
+                    // It goes on talking while it waits for an answer: as much as this is no client's way.
+                    return self.refuse(
+                        key,
+                        &Refusal::new(
+                            http::StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                            "Wait for the answer to your upgrade request before you send messages.",
+                        ),
+                    );
+                }
+                if !std::mem::replace(&mut waiting.queued, true) {
+                    self.upgrades.push_back(key);
+                }
+                *held = Some(waiting);
+            }
             Ok(Some((request, consumed))) => {
+                self.upgrades_left -= 1;
                 let admission = Admission {
                     verifier: &self.verifier,
                     unix_s: now.unix_ms / 1_000,
@@ -103,6 +126,7 @@ impl Core {
                             .vehicle(fleet, &identity.subject)
                             .map_err(unavailable)?;
                         self.metrics.connections_open_vehicle.add(1);
+                        self.take_over(fleet, vehicle, key, now);
                         (
                             Peer::Vehicle { fleet, vehicle },
                             Speaker::Vehicle(fleet, vehicle),
@@ -110,9 +134,13 @@ impl Core {
                         )
                     }
                     TokenRole::Dashboard => {
+                        let counted = self
+                            .census
+                            .enter_identity(&identity.fleet, &identity.subject)
+                            .ok_or_else(|| self.one_too_many())?;
                         self.metrics.connections_open_dashboard.add(1);
                         (
-                            Peer::Dashboard(Box::new(Dashboard::new(fleet))),
+                            Peer::Dashboard(Box::new(Dashboard::new(fleet, counted))),
                             Speaker::Dashboard,
                             0,
                         )
@@ -152,6 +180,35 @@ impl Core {
         }
         connection.enqueue(first.into());
         self.mark_flushable(key);
+        self.tell_latecomer(key);
         Ok(speaker)
+    }
+
+    /// A dashboard's user has too many connections.
+    #[cold]
+    fn one_too_many(&self) -> Refusal {
+        self.metrics.limit_hit_identity.inc();
+        Refusal::new(
+            http::StatusCode::TOO_MANY_REQUESTS,
+            "This user has as many connections as it may (limits.connections_per_identity_max).",
+        )
+        .retry_after(RETRY_FULL_IDENTITY_S)
+    }
+
+    /// This connection is the vehicle's own from now on; the one that was is closed, wherever it is.
+    fn take_over(&mut self, fleet: FleetId, vehicle: VehicleIndex, key: Key, now: Now) {
+        let me = holder(self.exchange.shard(), key);
+        let connected = self.fleet.presence.connect(vehicle, me, now.unix_ms);
+        if connected.changed {
+            self.out.presence.mark(fleet, vehicle);
+        }
+        if let Some(previous) = connected.previous {
+            let (shard, key) = place(previous);
+            if shard == self.exchange.shard() {
+                self.taken_over(key, vehicle);
+            } else {
+                self.out.taken_over.push((shard, key, vehicle));
+            }
+        }
     }
 }

@@ -3,9 +3,13 @@
 use std::{io, sync::Arc};
 
 use crossbeam::queue::ArrayQueue;
+use longhaul_codec::Fix;
 use longhaul_filter_engine::{FleetId, VehicleIndex};
 
-use super::ring::sys::Doorbell;
+use super::{
+    leaving::Plan,
+    ring::{Key, sys::Doorbell},
+};
 use crate::fleet::Version;
 
 /// A vehicle whose position changed, and which write of it the sender saw.
@@ -22,8 +26,19 @@ pub struct Changed {
 pub enum Letter {
     /// The part of another shard's dirty set that this shard has interest in, of one fleet.
     Dirty(FleetId, Vec<Changed>),
-    /// Close every connection with 1001 and end.
+    /// Vehicles of one fleet that came, went or fell silent.
+    Presence(FleetId, Vec<VehicleIndex>),
+    /// Positions for those who want each one, oldest first. They come before the `Dirty` that announces them.
+    Every(Vec<(FleetId, Fix)>),
+    /// Another connection is this vehicle's own from now on.
+    TakenOver(Key, VehicleIndex),
+    /// Close every connection, over a while, and end.
+    Leave(Arc<Plan>),
+    /// Close every connection now, and end.
     Stop,
+    /// Panic, for the test that nothing stays half alive after that.
+    #[cfg(debug_assertions)]
+    Panic,
 }
 
 /// A shard's inbox. A full one refuses: the sender keeps the set and merges it with its next.

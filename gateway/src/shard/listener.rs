@@ -10,7 +10,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::ShardConfig;
 
-/// A `SO_REUSEPORT` listener: the kernel spreads connections over the shards.
+/// A `SO_REUSEPORT` listener: the kernel spreads connections over the shards, and over the processes during a restart.
 #[derive(Debug)]
 pub struct Listener(Socket);
 

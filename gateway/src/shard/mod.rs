@@ -9,34 +9,45 @@
 //! | [`ring`] | all I/O and its `unsafe`: multishot accept and receive, provided buffers, sends |
 //! | [`pace`] | when to tick: sleep when quiet, tick at a pace when busy |
 //! | `collect` | step 1: completions to connections, and what is armed next |
-//! | `handshake`, `dialogue`, `subscribe` | bytes to messages, messages to table writes and filters |
+//! | `handshake`, `allowance`, `dialogue`, `subscribe` | bytes to messages, messages to table writes and filters |
 //! | [`exchange`], [`inbox`], [`dirty`] | step 2: vehicle numbers from shard to shard |
-//! | `outbound` | steps 3 and 4: one frame for all who get the same, the rest pends |
-//! | `ending` | how a connection ends |
-//! | `sweep` | heartbeats and time-outs, a slice of the slab per tick |
-//! | [`connection`], [`slab`], [`frame`], [`clock`] | the nouns |
+//! | `route`, `flush` | steps 3 and 4: one frame for all who get the same, the rest pends |
+//! | `outbound` | what is to be said, as frames |
+//! | `entrance`, `gate` | how many new connections come in, and whether a storm of them is under way |
+//! | `ending`, [`leaving`] | how a connection ends, and how all of them do |
+//! | `sweep`, `stalls` | heartbeats and time-outs, a slice of the slab per tick |
+//! | [`connection`], [`slab`], [`frame`], [`clock`], `every`, `extras` | the nouns |
 //!
 //! [`Core`] holds the state and the rules; what of it needs the ring is given the ring. [`Shard`] ties them together.
 
+mod allowance;
 pub mod clock;
 mod collect;
 pub mod connection;
 mod dialogue;
 pub mod dirty;
 mod ending;
+mod entrance;
+mod every;
 pub mod exchange;
+mod extras;
+mod flush;
 pub mod frame;
+mod gate;
 mod handshake;
 pub mod inbox;
+pub mod leaving;
 mod listener;
 mod outbound;
 pub mod pace;
 pub mod ring;
+mod route;
 mod slab;
+mod stalls;
 mod subscribe;
 mod sweep;
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::VecDeque, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use longhaul_codec::Encoder;
 use longhaul_filter_engine::Engine;
@@ -44,16 +55,27 @@ use longhaul_filter_engine::Engine;
 use self::{
     clock::Now,
     connection::Connection,
-    dirty::Dirty,
-    exchange::{Exchange, Seen},
+    exchange::{Asked, Exchange, Outbox, Routed, Seen},
+    extras::Extras,
+    flush::Held,
+    gate::{Barometer, Gate},
     listener::Listener,
     outbound::Outbound,
     ring::{Completion, Key, Ring, RingConfig, RingError, sys::Doorbell},
     slab::Slab,
+    stalls::Stalls,
     sweep::Sweep,
 };
 use crate::{
-    config, fleet::Fleet, limits::Limits, metrics::ShardMetrics, session::token::Verifier,
+    config,
+    fleet::Fleet,
+    limits::{Limits, REFUSALS_IN_FLIGHT_MAX, UPGRADES_PER_TICK_MAX},
+    metrics::ShardMetrics,
+    session::{
+        census::{Census, Counted},
+        rate::Rate,
+        token::Verifier,
+    },
     websocket::AssemblyLimits,
 };
 
@@ -89,6 +111,8 @@ pub struct ShardConfig {
 pub struct Shared {
     /// Vehicles, positions, interest.
     pub fleet: Arc<Fleet>,
+    /// How many there are.
+    pub census: Arc<Census>,
     /// Checks tokens.
     pub verifier: Arc<Verifier>,
     /// Every shard's inbox, by number.
@@ -136,33 +160,56 @@ pub struct Shard {
     ring: Ring,
     listener: Option<Listener>,
     completions: Vec<Completion>,
+    /// Accepts that the ring has in hand.
+    accepting: u32,
     /// When to try accepting again after the kernel said no (the shard's clock, ms).
     accept_again_ms: Option<u64>,
+    /// A shard that leaves listens until this moment at the latest (the shard's clock, ms).
+    listen_until_ms: Option<u64>,
 }
 
 /// A shard's state and rules.
 #[derive(Debug)]
 pub struct Core {
     config: ShardConfig,
+    /// The tick's time.
+    now: Now,
     fleet: Arc<Fleet>,
+    census: Arc<Census>,
     verifier: Arc<Verifier>,
     metrics: Arc<ShardMetrics>,
     connections: Slab<Connection>,
+    /// Addresses that are counted, by slot; empty if none are.
+    addresses: Vec<Counted>,
     engine: Engine,
-    /// Vehicles of this shard that reported in this tick.
-    changed: Dirty,
-    /// Vehicles, of all shards, that somebody here watches and that changed.
-    routed: Dirty,
+    /// What vehicles of this shard did in this tick.
+    out: Outbox,
+    /// What vehicles of all shards did, as far as somebody here watches them.
+    routed: Routed,
     seen: Seen,
     exchange: Exchange,
+    extras: Extras,
     outbound: Outbound,
+    held: Held,
     sweep: Sweep,
+    stalls: Stalls,
+    gate: Gate,
+    barometer: Barometer,
+    /// Connections accepted in this tick.
+    accepted: u32,
+    /// Connections whose upgrade request waits to be decided on.
+    upgrades: VecDeque<Key>,
+    /// How many more are decided on in this tick.
+    upgrades_left: usize,
     /// Connections with something to send or to end.
     flushable: Vec<Key>,
     /// For what JSON clients say. `None` only while it is in use.
     transcoder: Option<Encoder>,
     assembly: AssemblyLimits,
     echo_assembly: AssemblyLimits,
+    messages_rate: Option<Rate>,
+    bytes_rate: Option<Rate>,
+    leaving: Option<leaving::Leaving>,
     stopping: bool,
 }
 
@@ -178,25 +225,35 @@ impl Shard {
         metrics: Arc<ShardMetrics>,
         doorbell: &Doorbell,
     ) -> Result<Shard, ShardError> {
-        let mut ring = Ring::new(config.ring, doorbell.fd())?;
+        let ring = Ring::new(config.ring, doorbell.fd())?;
         let listener = Listener::bind(&config).map_err(|error| ShardError::Listen {
             address: config.listen,
             error,
         })?;
-        ring.accept(listener.fd());
         let limits = &config.limits;
         let core = Core {
+            now: Now::default(),
             fleet: shared.fleet,
+            census: shared.census,
             verifier: shared.verifier,
             metrics,
-            connections: Slab::new(config.connections_max),
+            connections: Slab::new(config.connections_max + REFUSALS_IN_FLIGHT_MAX),
+            addresses: Vec::new(),
             engine: Engine::new(),
-            changed: Dirty::default(),
-            routed: Dirty::default(),
+            out: Outbox::default(),
+            routed: Routed::default(),
             seen: Seen::default(),
             exchange: Exchange::new(number, shared.inboxes),
+            extras: Extras::new(number),
             outbound: Outbound::default(),
+            held: Held::default(),
             sweep: Sweep::default(),
+            stalls: Stalls::default(),
+            gate: Gate::new(limits.accepts_per_second_max),
+            barometer: Barometer::default(),
+            accepted: 0,
+            upgrades: VecDeque::new(),
+            upgrades_left: UPGRADES_PER_TICK_MAX,
             flushable: Vec::new(),
             transcoder: Some(Encoder::new()),
             assembly: AssemblyLimits {
@@ -207,6 +264,9 @@ impl Shard {
                 message_bytes_max: limits.echo_message_bytes_max,
                 frames_per_message_max: limits.echo_frames_per_message_max as u32,
             },
+            messages_rate: Rate::new(limits.messages_per_second_max, limits.messages_burst),
+            bytes_rate: Rate::new(limits.bytes_per_second_max, limits.bytes_burst),
+            leaving: None,
             stopping: false,
             config,
         };
@@ -215,7 +275,9 @@ impl Shard {
             ring,
             listener: Some(listener),
             completions: Vec::new(),
+            accepting: 0,
             accept_again_ms: None,
+            listen_until_ms: None,
         })
     }
 
@@ -226,11 +288,12 @@ impl Shard {
     pub fn tick(&mut self, now: Now) -> Result<Ticked, ShardError> {
         let collected = self.collect(now)?;
         let exchanged = self.core.exchange();
+        self.core.go_on_leaving();
         self.core.route(&mut self.ring, now);
         self.core.flush(&mut self.ring, now);
         self.submit()?;
         Ok(Ticked {
-            handled: collected + exchanged + self.core.flushable.len(),
+            handled: collected + exchanged + self.core.flushable.len() + self.core.upgrades.len(),
             sends: self.ring.take_sends(),
         })
     }
@@ -245,14 +308,14 @@ impl Shard {
     /// When a held dashboard's interval ends, if one is held.
     pub fn due_in(&self, now: Now) -> Option<Duration> {
         self.core
-            .outbound
+            .held
             .due_ms()
             .map(|due| Duration::from_millis(due.saturating_sub(now.mono_ms)))
     }
 
-    /// Whether a stop was asked for and everybody is gone.
+    /// Whether it is to end and everybody is gone.
     pub fn is_done(&self) -> bool {
-        self.core.stopping && self.core.connections.len() == 0
+        self.core.is_leaving() && self.listener.is_none() && self.core.connections.len() == 0
     }
 
     /// Whether a stop was asked for.
@@ -264,19 +327,27 @@ impl Shard {
 impl Core {
     /// Step 2. Returns how much travelled.
     fn exchange(&mut self) -> usize {
+        let mut asked = Vec::new();
         let exchanged = self.exchange.run(
             &self.fleet,
-            &mut self.changed,
+            &mut self.out,
             &mut self.routed,
             &mut self.seen,
+            |what| asked.push(what),
         );
         let metrics = &self.metrics;
         metrics.exchanged_out.add(exchanged.sent);
         metrics.exchanged_in.add(exchanged.taken);
         metrics.inbox_full.add(exchanged.refused);
-        if exchanged.stop {
-            self.stop();
+        metrics.every_dropped.add(exchanged.dropped);
+        let count = asked.len();
+        for what in asked {
+            match what {
+                Asked::TakenOver(key, vehicle) => self.taken_over(key, vehicle),
+                Asked::Leave(plan) => self.leave(plan),
+                Asked::Stop => self.stop(),
+            }
         }
-        (exchanged.sent + exchanged.taken + exchanged.refused) as usize
+        (exchanged.sent + exchanged.taken + exchanged.refused) as usize + count
     }
 }

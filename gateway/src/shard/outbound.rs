@@ -1,21 +1,13 @@
-//! Steps 3 and 4 of a tick. Route: everybody who watches the same and is up to date gets one shared frame. Flush: what
-//! pended while a socket was busy goes out as the table has it *now*; nobody is ever sent a stale position.
+//! From what is to be said to frames: names, presence and positions, in the encoding that their readers speak, in as
+//! many messages as the bounds ask for, in one buffer.
 
-use std::{cmp::Reverse, collections::BinaryHeap};
-
-use longhaul_codec::{Encoded, Encoder, Fix, HEADER_ROOM, Message, decode, json};
+use longhaul_codec::{
+    Encoded, Encoder, Error, ErrorCode, Fix, HEADER_ROOM, LastKnown, Message, Positions, Presence,
+    PresenceChange, decode, json,
+};
 use longhaul_filter_engine::VehicleIndex;
 
-use roaring::RoaringBitmap;
-
-use super::{
-    Core,
-    clock::Now,
-    connection::{Connection, Dashboard, Peer, Phase},
-    exchange::Seen,
-    frame::Frame,
-    ring::{Key, Ring},
-};
+use super::{clock::Now, exchange::Seen, frame::Frame};
 use crate::{
     fleet::{Fleet, PositionTable},
     limits::NAMES_PER_MESSAGE_MAX,
@@ -23,26 +15,31 @@ use crate::{
 };
 
 /// What the encoder keeps between ticks, in bytes.
-const ENCODER_BYTES_KEPT: usize = 1 << 20;
+pub(super) const ENCODER_BYTES_KEPT: usize = 1 << 20;
 
 /// What encoding needs, kept between ticks.
 #[derive(Debug, Default)]
 pub struct Outbound {
-    encoder: Encoder,
-    fixes: Vec<Fix>,
-    vehicles: Vec<VehicleIndex>,
+    pub(super) encoder: Encoder,
+    /// Positions to say.
+    pub(super) fixes: Vec<Fix>,
+    /// In a snapshot: what is known about each of them.
+    pub(super) known: Vec<LastKnown>,
+    /// Presence to say.
+    pub(super) changes: Vec<PresenceChange>,
+    /// Positions that were dropped, to say.
+    pub(super) dropped: u64,
+    pub(super) vehicles: Vec<VehicleIndex>,
     /// The frames made for the group at hand, by what sets its members apart.
-    shared: Vec<(Audience, Frame)>,
-    /// Dashboards whose interval has not elapsed, by when it does.
-    held: BinaryHeap<Reverse<(u64, u32, u32)>>,
+    pub(super) shared: Vec<(Audience, Frame)>,
 }
 
 /// Members of a group with the same audience get the same bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Audience {
-    json: bool,
+pub(super) struct Audience {
+    pub(super) json: bool,
     /// Of a whole-fleet watcher: how many names it has.
-    named: Option<u32>,
+    pub(super) named: Option<u32>,
 }
 
 /// A text message in one frame.
@@ -102,11 +99,6 @@ fn finished(mut encoded: Encoded<'_>, json: bool) -> Frame {
 }
 
 impl Outbound {
-    /// When the first held dashboard's interval ends (the shard's clock, ms).
-    pub fn due_ms(&self) -> Option<u64> {
-        self.held.peek().map(|&Reverse((due_ms, ..))| due_ms)
-    }
-
     /// Any message as a frame.
     pub fn message(&mut self, message: &Message, json: bool) -> Frame {
         let frame = finished(self.encoder.message(message), json);
@@ -123,21 +115,28 @@ impl Outbound {
         finished(self.encoder.names(entries), json)
     }
 
+    /// Has nothing to say.
+    pub(super) fn clear(&mut self) {
+        self.fixes.clear();
+        self.known.clear();
+        self.changes.clear();
+        self.dropped = 0;
+    }
+
     /// Reads the vehicles' positions; see [`Seen::read`] for those that are left out.
-    fn read(
+    pub(super) fn read(
         &mut self,
         vehicles: impl Iterator<Item = VehicleIndex>,
         table: &PositionTable,
         seen: &Seen,
     ) {
-        self.fixes.clear();
+        self.clear();
         self.fixes
             .extend(vehicles.filter_map(|vehicle| Some(seen.read(table, vehicle)?.fix)));
     }
 
-    /// One buffer with the names that `audience` lacks and the positions in `self.fixes`, in as many messages as
-    /// the bounds ask for. `None` if there is nothing to say.
-    fn compose(
+    /// One buffer with the names that `audience` lacks and with what there is to say. `None` if that is nothing.
+    pub(super) fn compose(
         &mut self,
         audience: Audience,
         names: Names<'_>,
@@ -148,7 +147,8 @@ impl Outbound {
         let missing = audience
             .named
             .map_or(0, |named| names.size.saturating_sub(named));
-        if missing == 0 && self.fixes.len() <= per_frame {
+        let plain = self.changes.is_empty() && self.dropped == 0 && self.known.is_empty();
+        if missing == 0 && plain && self.fixes.len() <= per_frame {
             if self.fixes.is_empty() {
                 return None;
             }
@@ -171,12 +171,41 @@ impl Outbound {
             let entries = owned.iter().map(|(index, id)| (*index, id.as_str()));
             append_encoded(&mut bytes, &self.encoder.names(entries), json);
         }
-        for fixes in self.fixes.chunks(per_frame) {
-            append_encoded(
-                &mut bytes,
-                &self.encoder.positions(now.unix_ms, fixes.iter().copied()),
-                json,
-            );
+        if !self.changes.is_empty() {
+            let changes = std::mem::take(&mut self.changes);
+            let message = Presence { changes }.into();
+            append_encoded(&mut bytes, &self.encoder.message(&message), json);
+        }
+        if self.dropped > 0 {
+            let message = Error {
+                code: ErrorCode::LimitReached,
+                message: format!(
+                    "{} positions were dropped, the oldest first: you read slower than they come \
+                     (limits.every_queue_bytes_max)",
+                    self.dropped
+                ),
+                id: 0,
+            };
+            append_encoded(&mut bytes, &self.encoder.message(&message.into()), json);
+        }
+        if self.known.is_empty() {
+            for fixes in self.fixes.chunks(per_frame) {
+                let encoded = self.encoder.positions(now.unix_ms, fixes.iter().copied());
+                append_encoded(&mut bytes, &encoded, json);
+            }
+        } else {
+            for (fixes, known) in self
+                .fixes
+                .chunks(per_frame)
+                .zip(self.known.chunks(per_frame))
+            {
+                let message = Positions {
+                    fixes: fixes.to_vec(),
+                    gateway_time_ms: now.unix_ms,
+                    last_known: known.to_vec(),
+                };
+                append_encoded(&mut bytes, &self.encoder.message(&message.into()), json);
+            }
         }
         (!bytes.is_empty()).then(|| bytes.into())
     }
@@ -184,294 +213,9 @@ impl Outbound {
 
 /// Where missing names come from.
 #[derive(Clone, Copy)]
-struct Names<'a> {
-    fleet: &'a Fleet,
-    of: longhaul_filter_engine::FleetId,
+pub(super) struct Names<'a> {
+    pub(super) fleet: &'a Fleet,
+    pub(super) of: longhaul_filter_engine::FleetId,
     /// The fleet's size as this tick sees it.
-    size: u32,
-}
-
-impl Dashboard {
-    /// Moves up to `count` vehicles from the pending set to `out`, beginning behind the last one taken before and going
-    /// round: vehicles with low numbers that report all the time must not keep the others waiting.
-    fn take_pending(&mut self, count: usize, out: &mut Vec<VehicleIndex>) {
-        if self.pending.len() <= count as u64 {
-            out.extend(self.pending.iter().map(VehicleIndex));
-            self.pending = RoaringBitmap::new();
-            return;
-        }
-        let behind = self
-            .pending
-            .range(self.from..)
-            .chain(self.pending.range(..self.from));
-        out.extend(behind.take(count).map(VehicleIndex));
-        for vehicle in out.iter() {
-            self.pending.remove(vehicle.0);
-        }
-        self.from = out.last().map_or(0, |last| last.0.wrapping_add(1));
-    }
-
-    /// Whether a shared frame may go to it: nothing older waits, its interval is over, and it lacks at most one
-    /// message's worth of names.
-    fn is_current(&self, size: u32, now: Now) -> bool {
-        self.pending.is_empty()
-            && self.not_before_ms <= now.mono_ms
-            && self
-                .named
-                .is_none_or(|named| size.saturating_sub(named) <= NAMES_PER_MESSAGE_MAX)
-    }
-}
-
-impl Core {
-    /// Step 3: vehicle numbers to dashboards. Those that are current share a frame, for the others the vehicles pend.
-    pub(super) fn route(&mut self, ring: &mut Ring, now: Now) {
-        let Core {
-            routed,
-            engine,
-            connections,
-            fleet,
-            seen,
-            outbound,
-            flushable,
-            metrics,
-            config,
-            ..
-        } = self;
-        let per_frame = config.limits.positions_per_frame_max;
-        let (mut matches, mut delivered) = (0u64, 0u64);
-        routed.drain(|fleet_id, dirty| {
-            let names = Names {
-                fleet,
-                of: fleet_id,
-                size: fleet.registry.fleet_size(fleet_id),
-            };
-            engine.route(fleet_id, dirty, |matched| {
-                matches += (matched.members.len() * matched.vehicles.len()) as u64;
-                outbound.shared.clear();
-                let mut read = false;
-                for member in matched.members {
-                    let Some((key, connection)) = connections.slot_mut(member.0) else {
-                        continue;
-                    };
-                    let free = !connection.sending && connection.queue.is_none();
-                    let json = connection.json;
-                    let Peer::Dashboard(dashboard) = &mut connection.peer else {
-                        continue;
-                    };
-                    // Whoever leaves is taken out of the engine; this holds even if that were forgotten.
-                    if connection.phase != Phase::Open || dashboard.fleet != fleet_id {
-                        debug_assert!(false, "{key:?} is no member of this group any more");
-                        continue;
-                    }
-                    if !(free && dashboard.is_current(names.size, now)) {
-                        dashboard
-                            .pending
-                            .extend(matched.vehicles.iter().map(|vehicle| vehicle.0));
-                        mark(connection, key, flushable);
-                        continue;
-                    }
-                    let audience = Audience {
-                        json,
-                        named: dashboard.named,
-                    };
-                    let made = outbound
-                        .shared
-                        .iter()
-                        .find(|(made_for, _)| *made_for == audience);
-                    let frame = match made {
-                        Some((_, frame)) => frame.clone(),
-                        None => {
-                            if !std::mem::replace(&mut read, true) {
-                                outbound.read(
-                                    matched.vehicles.iter().copied(),
-                                    &fleet.positions,
-                                    seen,
-                                );
-                            }
-                            let Some(frame) = outbound.compose(audience, names, per_frame, now)
-                            else {
-                                continue;
-                            };
-                            outbound.shared.push((audience, frame.clone()));
-                            frame
-                        }
-                    };
-                    delivered += outbound.fixes.len() as u64;
-                    dashboard.named = dashboard.named.map(|named| named.max(names.size));
-                    dashboard.not_before_ms = now.mono_ms + u64::from(dashboard.min_interval_ms);
-                    connection.sending = true;
-                    connection.sending_since = now.stamp();
-                    metrics.sends.inc();
-                    ring.send(connection.fd, key, frame);
-                }
-            });
-        });
-        outbound.shared.clear();
-        metrics.matches.add(matches);
-        metrics.positions_out.add(delivered);
-    }
-
-    /// Step 4: sends what waits, one frame per connection that is free.
-    pub(super) fn flush(&mut self, ring: &mut Ring, now: Now) {
-        self.release_held(now);
-        let mut flushable = std::mem::take(&mut self.flushable);
-        for key in flushable.drain(..) {
-            self.flush_one(ring, key, now);
-        }
-        // What `flush_one` marked again has more to send in the next tick.
-        flushable.append(&mut self.flushable);
-        self.flushable = flushable;
-        self.outbound.encoder.shrink(ENCODER_BYTES_KEPT);
-    }
-
-    fn flush_one(&mut self, ring: &mut Ring, key: Key, now: Now) {
-        let Some(connection) = self.connections.get_mut(key) else {
-            return;
-        };
-        connection.flushable = false;
-        if connection.sending {
-            return;
-        }
-        let frame = match connection.dequeue() {
-            Some(frame) => frame,
-            None if connection.phase == Phase::Closing => return self.linger(ring, key, now),
-            None if connection.phase != Phase::Open => return,
-            None => match self.next_positions(key, now) {
-                Some(frame) => frame,
-                None => return,
-            },
-        };
-        let Some(connection) = self.connections.get_mut(key) else {
-            return;
-        };
-        connection.sending = true;
-        connection.sending_since = now.stamp();
-        self.metrics.sends.inc();
-        ring.send(connection.fd, key, frame);
-    }
-
-    /// A dashboard's own frame: what pends, and the names that it lacks.
-    fn next_positions(&mut self, key: Key, now: Now) -> Option<Frame> {
-        let Core {
-            connections,
-            fleet,
-            seen,
-            outbound,
-            metrics,
-            config,
-            ..
-        } = self;
-        let connection = connections.get_mut(key)?;
-        let json = connection.json;
-        let Peer::Dashboard(dashboard) = &mut connection.peer else {
-            return None;
-        };
-        if dashboard.not_before_ms > now.mono_ms {
-            if !std::mem::replace(&mut dashboard.held, true) {
-                outbound
-                    .held
-                    .push(Reverse((dashboard.not_before_ms, key.slot, key.generation)));
-            }
-            return None;
-        }
-        let size = fleet.registry.fleet_size(dashboard.fleet);
-        let names = Names {
-            fleet,
-            of: dashboard.fleet,
-            size,
-        };
-        let missing = dashboard
-            .named
-            .map_or(0, |named| size.saturating_sub(named));
-        let per_frame = config.limits.positions_per_frame_max;
-        let mut vehicles = std::mem::take(&mut outbound.vehicles);
-        vehicles.clear();
-        if missing <= NAMES_PER_MESSAGE_MAX {
-            dashboard.take_pending(per_frame, &mut vehicles);
-        }
-        outbound.read(vehicles.iter().copied(), &fleet.positions, seen);
-        outbound.vehicles = vehicles;
-        let frame = outbound.compose(
-            Audience {
-                json,
-                named: dashboard.named,
-            },
-            names,
-            per_frame,
-            now,
-        );
-        dashboard.named = dashboard
-            .named
-            .map(|named| named + missing.min(NAMES_PER_MESSAGE_MAX));
-        if frame.is_some() && !outbound.fixes.is_empty() {
-            metrics.positions_out.add(outbound.fixes.len() as u64);
-            dashboard.not_before_ms = now.mono_ms + u64::from(dashboard.min_interval_ms);
-        }
-        if frame.is_none() && !dashboard.pending.is_empty() {
-            // A whole frame's worth of vehicles that never reported: go on with the rest in the next tick.
-            self.mark_flushable(key);
-        }
-        frame
-    }
-
-    /// Whether a dashboard has positions or names to come.
-    pub(super) fn owes_positions(&mut self, key: Key) -> bool {
-        let Some(connection) = self.connections.get_mut(key) else {
-            return false;
-        };
-        match &connection.peer {
-            Peer::Dashboard(dashboard) => {
-                !dashboard.pending.is_empty()
-                    || dashboard.named.is_some_and(|named| {
-                        named < self.fleet.registry.fleet_size(dashboard.fleet)
-                    })
-            }
-            _ => false,
-        }
-    }
-
-    fn release_held(&mut self, now: Now) {
-        while let Some(&Reverse((due_ms, slot, generation))) = self.outbound.held.peek() {
-            if due_ms > now.mono_ms {
-                break;
-            }
-            self.outbound.held.pop();
-            let key = Key { slot, generation };
-            if let Some(connection) = self.connections.get_mut(key)
-                && let Peer::Dashboard(dashboard) = &mut connection.peer
-            {
-                dashboard.held = false;
-                self.mark_flushable(key);
-            }
-        }
-    }
-}
-
-fn mark(connection: &mut Connection, key: Key, flushable: &mut Vec<Key>) {
-    if !std::mem::replace(&mut connection.flushable, true) {
-        flushable.push(key);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use longhaul_filter_engine::FleetId;
-
-    use super::*;
-
-    /// Vehicle 1 reports all the time; vehicles 2 to 5 must be sent as well.
-    #[test]
-    fn a_long_pending_set_is_sent_in_turns() {
-        let mut dashboard = Dashboard::new(FleetId(0));
-        dashboard.pending = (1..=5).collect();
-        let mut sent = Vec::new();
-        for _ in 0..3 {
-            let mut taken = Vec::new();
-            dashboard.take_pending(2, &mut taken);
-            sent.extend(taken.iter().map(|vehicle| vehicle.0));
-            dashboard.pending.insert(1);
-        }
-        assert_eq!(sent, [1, 2, 3, 4, 1, 5]);
-        assert_eq!(dashboard.pending.iter().collect::<Vec<_>>(), [1]);
-    }
+    pub(super) size: u32,
 }

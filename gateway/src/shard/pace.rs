@@ -74,11 +74,11 @@ pub async fn run(mut shard: Shard, inbox: Arc<Inbox>, report: &Report) -> Result
             let Ticked { handled, sends } = shard.tick(now)?;
             let busy = started.elapsed();
             report.tick(handled, busy, started);
-            if shard.is_stopping() {
-                let by = *stop_by.get_or_insert(started + STOP_WITHIN);
-                if shard.is_done() || started >= by {
-                    return Ok(());
-                }
+            if shard.is_done() {
+                return Ok(());
+            }
+            if shard.is_stopping() && started >= *stop_by.get_or_insert(started + STOP_WITHIN) {
+                return Ok(());
             }
             empty = if handled == 0 { empty + 1 } else { 0 };
             let pause = pace.saturating_sub(busy).max(gather(sends, gather_max));

@@ -48,7 +48,7 @@ pub enum RingError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Op {
-    /// Multishot accept: `result` is a new descriptor.
+    /// Accept: `result` is a new descriptor.
     Accept = 1,
     /// Multishot receive: `result` bytes lie in a provided buffer.
     Receive = 2,
@@ -198,10 +198,12 @@ impl Ring {
         self.backlog.push_back(entry);
     }
 
-    /// Accepts connections until told otherwise.
+    /// Accepts one connection. Not multishot: that would take all that are queued, 4,096 in a storm, in one go, and
+    /// those who are connected would wait for as long as that takes.
     pub fn accept(&mut self, listener: RawFd) {
         let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-        let entry = opcode::AcceptMulti::new(types::Fd(listener))
+        let (no_address, no_length) = (std::ptr::null_mut(), std::ptr::null_mut());
+        let entry = opcode::Accept::new(types::Fd(listener), no_address, no_length)
             .flags(flags)
             .build();
         self.push(entry.user_data(Key::NOBODY.tag(Op::Accept)));
@@ -282,9 +284,10 @@ impl Ring {
         sys::shutdown(fd, how);
     }
 
-    /// Ends the multishot accept, which keeps a closed listener alive.
-    pub fn cancel_accept(&mut self) {
-        let entry = opcode::AsyncCancel::new(Key::NOBODY.tag(Op::Accept)).build();
+    /// Ends all accepts, which keep a closed listener alive.
+    pub fn cancel_accepts(&mut self) {
+        let all = types::CancelBuilder::user_data(Key::NOBODY.tag(Op::Accept)).all();
+        let entry = opcode::AsyncCancel2::new(all).build();
         self.push(entry.user_data(Key::NOBODY.tag(Op::Forget)));
     }
 
@@ -416,7 +419,7 @@ fn probe(ring: &IoUring) -> Result<(), RingError> {
             error,
         })?;
     let needed = [
-        (opcode::AcceptMulti::CODE, "accept"),
+        (opcode::Accept::CODE, "accept"),
         (opcode::RecvMulti::CODE, "recv"),
         (opcode::Send::CODE, "send"),
         (opcode::PollAdd::CODE, "poll"),

@@ -6,12 +6,21 @@ use roaring::RoaringBitmap;
 
 use super::{Core, clock::Now, connection::Peer, ring::Key};
 use crate::{
+    fleet::Extra,
     limits::{NAMES_PER_MESSAGE_MAX, REQUESTS_IN_FLIGHT_MAX},
     session::{
         dashboard::{self, DashboardRequest, Ids, SubscriptionRules},
         rejection::Rejection,
     },
 };
+
+/// What a dashboard wants to be told of the vehicles that it watches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Wishes {
+    positions: bool,
+    presence: bool,
+    every: bool,
+}
 
 /// `Ack.watching` for the whole fleet.
 const WATCHING_ALL: u32 = u32::MAX;
@@ -61,9 +70,13 @@ impl Core {
             .engine
             .wanted(SubscriberId(key.slot))
             .unwrap_or_default();
+        let before = self.topics(key);
+        let mut now_wanted = before;
         let (kind, id) = match asked {
             DashboardRequest::Subscribe {
                 request,
+                topics,
+                every,
                 replace,
                 whole_fleet,
                 vehicles,
@@ -73,7 +86,11 @@ impl Core {
                 self.check_pipeline(key, request)?;
                 if replace {
                     wanted = Wanted::default();
+                    now_wanted = Wishes::default();
                 }
+                now_wanted.positions |= topics.positions;
+                now_wanted.presence |= topics.presence;
+                now_wanted.every = every;
                 wanted.whole |= whole_fleet;
                 self.check_size(fleet, request, &wanted, vehicles)?;
                 let indexes = self.intern(fleet, request, vehicles)?;
@@ -91,11 +108,15 @@ impl Core {
                 everything,
                 whole_fleet,
                 vehicles,
+                topics,
             } => {
                 self.metrics.messages_unsubscribe.inc();
                 self.check_pipeline(key, request)?;
+                now_wanted.positions &= !topics.positions;
+                now_wanted.presence &= !topics.presence;
                 if everything {
                     wanted = Wanted::default();
+                    now_wanted = Wishes::default();
                 }
                 wanted.whole &= !whole_fleet;
                 for vehicle in vehicles
@@ -107,7 +128,8 @@ impl Core {
                 (AckKind::Unsubscribe, request)
             }
         };
-        self.watch(key, fleet, wanted);
+        self.wish(key, fleet, before, now_wanted);
+        self.watch(key, fleet, wanted, before, now_wanted);
         let watching = match self.engine.effective(SubscriberId(key.slot)) {
             Some(VehicleSet::Whole) => WATCHING_ALL,
             Some(VehicleSet::Some(vehicles)) => vehicles.len() as u32,
@@ -199,12 +221,57 @@ impl Core {
         }
     }
 
+    /// What a dashboard is told of the vehicles that it watches, so far.
+    fn topics(&mut self, key: Key) -> Wishes {
+        match self
+            .connections
+            .get_mut(key)
+            .map(|connection| &connection.peer)
+        {
+            Some(Peer::Dashboard(dashboard)) => Wishes {
+                positions: dashboard.positions,
+                presence: dashboard.presence.is_some(),
+                every: dashboard.every.is_some(),
+            },
+            _ => Wishes::default(),
+        }
+    }
+
+    /// Puts what it is told into force, ahead of the snapshot.
+    fn wish(&mut self, key: Key, fleet: FleetId, before: Wishes, now: Wishes) {
+        let extras = &mut self.extras;
+        extras.change(
+            &self.fleet,
+            fleet,
+            Extra::Presence,
+            before.presence,
+            now.presence,
+        );
+        extras.change(&self.fleet, fleet, Extra::Every, before.every, now.every);
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let Peer::Dashboard(dashboard) = &mut connection.peer else {
+            return;
+        };
+        dashboard.positions = now.positions;
+        if !now.positions {
+            dashboard.pending = RoaringBitmap::new();
+        }
+        if now.presence != before.presence {
+            dashboard.presence = now.presence.then(Box::default);
+        }
+        if now.every != before.every {
+            dashboard.every = now.every.then(Box::default);
+        }
+    }
+
     /// Puts a wish into force. What it adds is pending at once, the snapshot; what it takes away is pending no more.
-    fn watch(&mut self, key: Key, fleet: FleetId, wanted: Wanted) {
+    fn watch(&mut self, key: Key, fleet: FleetId, wanted: Wanted, before: Wishes, now: Wishes) {
         self.metrics.subscriptions.inc();
         let whole = wanted.whole;
         let subscriber = SubscriberId(key.slot);
-        let before = self
+        let watched = self
             .engine
             .effective(subscriber)
             .cloned()
@@ -213,18 +280,45 @@ impl Core {
             .engine
             .set(subscriber, fleet, &VehicleSet::Whole, wanted);
         self.announce(fleet, &change);
-        let snapshot = match (change.added, before) {
+        let effective = self
+            .engine
+            .effective(subscriber)
+            .cloned()
+            .unwrap_or_default();
+        let all = |set: VehicleSet| match set {
+            VehicleSet::Some(vehicles) => vehicles,
+            VehicleSet::Whole => self.known_vehicles(fleet),
+        };
+        let added = match (change.added, watched) {
             (VehicleSet::Some(vehicles), _) => vehicles,
-            (VehicleSet::Whole, VehicleSet::Some(before)) => self.known_vehicles(fleet) - before,
+            (VehicleSet::Whole, VehicleSet::Some(watched)) => all(VehicleSet::Whole) - watched,
             (VehicleSet::Whole, VehicleSet::Whole) => RoaringBitmap::new(),
         };
+        // A topic that is new begins with everything, one that is not with what was added.
+        let fresh = |was: bool, is: bool| match (was, is) {
+            (_, false) => RoaringBitmap::new(),
+            (true, true) => added.clone(),
+            (false, true) => all(effective.clone()),
+        };
+        let positions = fresh(before.positions, now.positions);
+        let presence = fresh(before.presence, now.presence);
         if let Some(connection) = self.connections.get_mut(key)
             && let Peer::Dashboard(dashboard) = &mut connection.peer
         {
-            if let Some(VehicleSet::Some(effective)) = self.engine.effective(subscriber) {
+            if let VehicleSet::Some(effective) = &effective {
                 dashboard.pending &= effective;
+                if let Some(pending) = &mut dashboard.presence {
+                    **pending &= effective;
+                }
             }
-            dashboard.pending |= snapshot;
+            if let Some(every) = &mut dashboard.every {
+                every.retain(&effective);
+            }
+            dashboard.snapshot |= !positions.is_empty();
+            dashboard.pending |= positions;
+            if let Some(pending) = &mut dashboard.presence {
+                **pending |= presence;
+            }
             dashboard.named = if whole {
                 dashboard.named.or(Some(0))
             } else {
@@ -256,6 +350,6 @@ impl Core {
             routed,
             ..
         } = self;
-        exchange.announce(shared, seen, routed, fleet, change);
+        exchange.announce(shared, seen, &mut routed.changed, fleet, change);
     }
 }

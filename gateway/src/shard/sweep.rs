@@ -1,20 +1,25 @@
 //! Heartbeats and time-outs without a timer per connection: each tick looks at a slice of the slab, so that every
 //! connection is looked at once per period and the pings that follow are spread over it.
 
+use longhaul_filter_engine::{FleetId, VehicleIndex};
+
 use super::{
     Core,
     clock::Now,
-    connection::{Peer, Phase, Receive},
-    ring::{Key, Ring},
+    connection::{Peer, Phase, Receive, holder},
+    ring::{Key, Ring, sys},
 };
 use crate::{
-    limits::{LINGER_MS, SEND_BYTES_PER_SECOND_MIN},
+    limits::LINGER_MS,
     session::close,
     websocket::{Control, Refusal, outgoing},
 };
 
 /// The longest and shortest periods in which every connection is looked at once.
 const PERIOD_MS: std::ops::RangeInclusive<u64> = 250..=5_000;
+
+/// Room that the kernel needs for a close frame behind a data frame, with its own overhead, in bytes.
+const CLOSE_FRAME_ROOM: usize = 65_536;
 
 /// Where the sweep is.
 #[derive(Debug, Default)]
@@ -40,11 +45,14 @@ impl Sweep {
 impl Core {
     /// Looks at this tick's slice.
     pub(super) fn sweep(&mut self, ring: &mut Ring, now: Now) {
+        self.gate.settle(now.mono_us);
         let settings = &self.config.connection;
         let shortest = settings
             .handshake_timeout_ms
             .min(settings.quiet_after_ms)
-            .min(settings.heartbeat_ms);
+            .min(settings.heartbeat_ms)
+            .min(settings.stale_after_ms)
+            .min(settings.send_timeout_ms);
         let period = (shortest / 4).clamp(*PERIOD_MS.start(), *PERIOD_MS.end());
         let slots = self.connections.slots();
         for _ in 0..self.sweep.due(now.mono_ms, slots, period) {
@@ -61,20 +69,16 @@ impl Core {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
+        connection.messages.settle(now.mono_us);
+        connection.bytes.settle(now.mono_us);
         let silent_ms = now.stamp().ms_since(connection.heard);
+        let inactive_ms = now.stamp().ms_since(connection.active);
+        let sending_ms = now.stamp().ms_since(connection.sending_since);
+        let phase = connection.phase;
         let handshaking = matches!(connection.peer, Peer::Handshake(_));
-        // A large frame is given time in proportion: a slow link that works is none to cut.
-        let patience = settings.send_timeout_ms
-            + ring.sending_bytes(key) as u64 * 1_000 / SEND_BYTES_PER_SECOND_MIN;
-        let stalled =
-            connection.sending && now.stamp().ms_since(connection.sending_since) >= patience;
-        match connection.phase {
+        let slow = connection.sending && sending_ms >= settings.send_timeout_ms / 4;
+        match phase {
             Phase::Aborting => {}
-            Phase::Open if stalled => {
-                // A close frame would only wait behind the one that the peer does not take.
-                self.metrics.closed_slow.inc();
-                self.abort(ring, key);
-            }
             Phase::Lingering if silent_ms >= LINGER_MS => self.abort(ring, key),
             Phase::Closing if silent_ms >= settings.send_timeout_ms + LINGER_MS => {
                 self.abort(ring, key)
@@ -82,7 +86,7 @@ impl Core {
             Phase::Lingering | Phase::Closing => {}
             Phase::Open if handshaking => {
                 // Since it was accepted, not since its last byte: trickling in a header buys no time.
-                if now.stamp().ms_since(connection.active) >= settings.handshake_timeout_ms {
+                if inactive_ms >= settings.handshake_timeout_ms {
                     let reason = "no complete upgrade request came in time (connection.handshake_timeout_ms)";
                     self.refuse(
                         key,
@@ -90,31 +94,126 @@ impl Core {
                     );
                 }
             }
-            Phase::Open if u64::from(connection.expires_s) * 1_000 <= now.unix_ms => {
-                self.close(key, close::TOKEN_EXPIRED);
-            }
-            Phase::Open if silent_ms >= settings.dead_after_ms => {
-                self.close(key, close::SILENT);
-            }
-            Phase::Open => {
-                let quiet = now.stamp().ms_since(connection.active) >= settings.quiet_after_ms;
-                if quiet && connection.receive == Receive::Armed {
-                    connection.receive = Receive::Quieting;
-                    ring.cancel_receive(key);
-                }
-                if silent_ms >= settings.heartbeat_ms && !connection.pinged {
-                    connection.pinged = true;
-                    self.metrics.pings_out.add(1);
-                    self.enqueue(key, outgoing::control_frame(Control::Ping, &[]).into());
-                }
-            }
+            Phase::Open if slow && self.is_stalled(key, now) => self.evict(ring, key),
+            Phase::Open => self.look_at_open(ring, key, now, silent_ms, inactive_ms),
         }
     }
+
+    /// A connection with nothing wrong so far.
+    fn look_at_open(
+        &mut self,
+        ring: &mut Ring,
+        key: Key,
+        now: Now,
+        silent_ms: u64,
+        inactive_ms: u64,
+    ) {
+        let settings = &self.config.connection;
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        if u64::from(connection.expires_s) * 1_000 <= now.unix_ms {
+            return self.close(key, close::TOKEN_EXPIRED);
+        }
+        if silent_ms >= settings.dead_after_ms {
+            return self.close(key, close::SILENT);
+        }
+        if inactive_ms >= settings.quiet_after_ms && connection.receive == Receive::Armed {
+            connection.receive = Receive::Quieting;
+            ring.cancel_receive(key);
+        }
+        let ping =
+            silent_ms >= ping_after_ms(key.slot, settings.heartbeat_ms) && !connection.pinged;
+        connection.pinged |= ping;
+        if let Peer::Vehicle { fleet, vehicle } = connection.peer
+            && !connection.stale
+            && inactive_ms >= settings.stale_after_ms
+        {
+            self.set_stale(key, fleet, vehicle, true);
+        }
+        if ping {
+            self.metrics.pings_out.add(1);
+            self.enqueue(key, outgoing::control_frame(Control::Ping, &[]).into());
+        }
+    }
+
+    /// Whether the peer has acknowledged nothing of what it is being sent for too long. A large frame on a slow link
+    /// that works is none to cut.
+    fn is_stalled(&mut self, key: Key, now: Now) -> bool {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return false;
+        };
+        // Without the kernel's word, time alone has to do.
+        let acked = sys::bytes_acked(connection.fd).unwrap_or(0);
+        self.stalls.look(key, acked, now.stamp()) >= self.config.connection.send_timeout_ms
+    }
+
+    /// Closes a slow consumer. The kernel is made to take what is left of the frame under way and the close frame, so
+    /// that a peer that wakes up learns what happened.
+    fn evict(&mut self, ring: &mut Ring, key: Key) {
+        self.stalls.forget(key);
+        let rest = ring.sending_bytes(key);
+        self.close(key, close::SLOW_CONSUMER);
+        if let Some(connection) = self.connections.get_mut(key) {
+            sys::widen(connection.fd, rest + CLOSE_FRAME_ROOM);
+        }
+    }
+
+    /// A vehicle has not reported for too long, or has again.
+    pub(super) fn set_stale(
+        &mut self,
+        key: Key,
+        fleet: FleetId,
+        vehicle: VehicleIndex,
+        stale: bool,
+    ) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        connection.stale = stale;
+        if stale {
+            self.metrics.vehicles_stale.add(1);
+        } else {
+            self.metrics.vehicles_stale.sub(1);
+        }
+        let me = holder(self.exchange.shard(), key);
+        if self
+            .fleet
+            .presence
+            .set_stale(vehicle, me, stale, self.now.unix_ms)
+        {
+            self.out.presence.mark(fleet, vehicle);
+        }
+    }
+}
+
+/// How long the connection in a slot may be silent until it is pinged: its own moment between half of the heartbeat and
+/// all of it, so that connections that came at the same time are not pinged at the same time.
+fn ping_after_ms(slot: u32, heartbeat_ms: u64) -> u64 {
+    // Fibonacci hashing: neighbours land far apart.
+    let spread = u64::from(slot.wrapping_mul(0x9E37_79B9));
+    heartbeat_ms / 2 + ((heartbeat_ms.div_ceil(2) * spread) >> 32)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pings_are_spread_over_half_a_heartbeat() {
+        let after: Vec<u64> = (0..1_000).map(|slot| ping_after_ms(slot, 30_000)).collect();
+        assert!(after.iter().all(|ms| (15_000..=30_000).contains(ms)));
+        for from in (15_000..30_000).step_by(1_500) {
+            let count = after
+                .iter()
+                .filter(|ms| (from..from + 1_500).contains(*ms))
+                .count();
+            assert!(
+                (90..=110).contains(&count),
+                "{count} in a tenth, from {from}"
+            );
+        }
+    }
 
     #[test]
     fn every_slot_is_looked_at_once_per_period_however_time_passes() {

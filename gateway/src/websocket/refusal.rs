@@ -35,7 +35,12 @@ impl Refusal {
 
     /// 503, to be tried again after `retry_after_s` seconds (RFC 9110 §10.2.3).
     pub fn unavailable(reason: impl Into<String>, retry_after_s: u32) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, reason).with(RETRY_AFTER, retry_after_s.into())
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, reason).retry_after(retry_after_s)
+    }
+
+    /// To be tried again after this many seconds.
+    pub fn retry_after(self, seconds: u32) -> Self {
+        self.with(RETRY_AFTER, seconds.into())
     }
 
     /// Adds a header.

@@ -21,9 +21,14 @@ struct Half {
     exchange: Exchange,
     engine: Engine,
     seen: Seen,
-    changed: Dirty,
-    routed: Dirty,
+    out: Outbox,
+    routed: Routed,
     pending: HashMap<u32, RoaringBitmap>,
+}
+
+/// Nobody asks for anything else here.
+fn unasked(asked: Asked) {
+    panic!("{asked:?}");
 }
 
 impl Seen {
@@ -79,8 +84,8 @@ impl World {
                 exchange: Exchange::new(shard, Arc::clone(&inboxes)),
                 engine: Engine::new(),
                 seen: Seen::default(),
-                changed: Dirty::default(),
-                routed: Dirty::default(),
+                out: Outbox::default(),
+                routed: Routed::default(),
                 pending: HashMap::new(),
             })
             .collect();
@@ -104,6 +109,7 @@ impl World {
                 };
                 self.fleet.positions.write(VehicleIndex(*vehicle), &fix, 0);
                 self.shards[*shard]
+                    .out
                     .changed
                     .mark(self.id, VehicleIndex(*vehicle));
             }
@@ -132,7 +138,7 @@ impl World {
                 half.exchange.announce(
                     &self.fleet,
                     &mut half.seen,
-                    &mut half.routed,
+                    &mut half.routed.changed,
                     self.id,
                     &change,
                 );
@@ -160,7 +166,7 @@ impl World {
                 half.exchange.announce(
                     &self.fleet,
                     &mut half.seen,
-                    &mut half.routed,
+                    &mut half.routed.changed,
                     self.id,
                     &change,
                 );
@@ -177,12 +183,13 @@ impl World {
         let half = &mut self.shards[shard];
         half.exchange.run(
             &self.fleet,
-            &mut half.changed,
+            &mut half.out,
             &mut half.routed,
             &mut half.seen,
+            unasked,
         );
         let (engine, pending) = (&mut half.engine, &mut half.pending);
-        half.routed.drain(|fleet, dirty| {
+        half.routed.changed.drain(|fleet, dirty| {
             engine.route(fleet, dirty, |matched| {
                 for member in matched.members {
                     let vehicles = matched.vehicles.iter().map(|vehicle| vehicle.0);
@@ -277,12 +284,13 @@ fn what_nobody_watches_travels_nowhere() {
     let half = &mut world.shards[0];
     let exchanged = half.exchange.run(
         &world.fleet,
-        &mut half.changed,
+        &mut half.out,
         &mut half.routed,
         &mut half.seen,
+        unasked,
     );
     assert_eq!(exchanged, Exchanged::default());
-    assert!(half.changed.is_empty() && half.routed.is_empty());
+    assert!(half.out.changed.is_empty() && half.routed.changed.is_empty());
 }
 
 /// One vehicle reports through shard 0, each time once the last report has arrived; on shard 1 a dashboard watches it all
@@ -310,9 +318,14 @@ fn nothing_falls_between_two_kinds_of_interest() {
                     ..Fix::default()
                 };
                 fleet.positions.write(truck, &fix, 0);
-                from.changed.mark(id, truck);
-                from.exchange
-                    .run(&fleet, &mut from.changed, &mut from.routed, &mut from.seen);
+                from.out.changed.mark(id, truck);
+                from.exchange.run(
+                    &fleet,
+                    &mut from.out,
+                    &mut from.routed,
+                    &mut from.seen,
+                    unasked,
+                );
                 let by = Instant::now() + Duration::from_secs(20);
                 while arrived.load(Ordering::Acquire) < time_ms && Instant::now() < by {
                     std::hint::spin_loop();
@@ -333,11 +346,12 @@ fn nothing_falls_between_two_kinds_of_interest() {
             let wanted = Wanted { whole, vehicles };
             let change = to.engine.set(me, id, &VehicleSet::Whole, wanted);
             to.exchange
-                .announce(&fleet, &mut to.seen, &mut to.routed, id, &change);
+                .announce(&fleet, &mut to.seen, &mut to.routed.changed, id, &change);
             to.exchange
-                .run(&fleet, &mut to.changed, &mut to.routed, &mut to.seen);
+                .run(&fleet, &mut to.out, &mut to.routed, &mut to.seen, unasked);
             let mut newest = None;
             to.routed
+                .changed
                 .drain(|_, _| newest = to.seen.fix(&fleet, truck.0));
             if last.0 == 0 {
                 // The first filter's snapshot.
@@ -359,4 +373,107 @@ fn nothing_falls_between_two_kinds_of_interest() {
         }
     });
     assert!(arrived.load(Ordering::Acquire) > 0, "nothing ever arrived");
+}
+
+/// A shard and one other, of which the first has a vehicle and a dashboard on both sees it.
+fn two_shards(inbox: usize) -> (World, VehicleIndex) {
+    let mut world = World::new(inbox);
+    for shard in [0, 1] {
+        world.step(&Step::Watch {
+            shard,
+            dashboard: 0,
+            whole: false,
+            vehicles: vec![1],
+        });
+    }
+    (world, VehicleIndex(1))
+}
+
+#[test]
+fn presence_travels_to_those_who_want_it() {
+    let (mut world, truck) = two_shards(8);
+    let (fleet, id) = (Arc::clone(&world.fleet), world.id);
+    let run = |world: &mut World, shard: usize| {
+        let half = &mut world.shards[shard];
+        half.exchange.run(
+            &fleet,
+            &mut half.out,
+            &mut half.routed,
+            &mut half.seen,
+            unasked,
+        );
+        let mut heard = Vec::new();
+        half.routed
+            .presence
+            .drain(|fleet, vehicles| heard.push((fleet, vehicles.to_vec())));
+        heard
+    };
+    world.shards[0].out.presence.mark(id, truck);
+    assert_eq!(run(&mut world, 0), [], "nobody wants it");
+    assert_eq!(run(&mut world, 1), []);
+    fleet.interest.set_extra(1, id, Extra::Presence, true);
+    world.shards[0].out.presence.mark(id, truck);
+    world.shards[0].out.presence.mark(id, VehicleIndex(2));
+    assert_eq!(run(&mut world, 0), [], "somebody wants it elsewhere");
+    assert_eq!(run(&mut world, 1), [(id, vec![truck])], "what is watched");
+    fleet.interest.set_extra(0, id, Extra::Presence, true);
+    world.shards[0].out.presence.mark(id, truck);
+    assert_eq!(run(&mut world, 0), [(id, vec![truck])]);
+    assert_eq!(run(&mut world, 1), [(id, vec![truck])]);
+}
+
+#[test]
+fn each_position_travels_in_order_and_waits_for_room() {
+    let (mut world, truck) = two_shards(1);
+    let (fleet, id) = (Arc::clone(&world.fleet), world.id);
+    fleet.interest.set_extra(1, id, Extra::Every, true);
+    let fix = |time_ms| Fix {
+        time_ms,
+        vehicle: truck.0,
+        ..Fix::default()
+    };
+    let send = |world: &mut World, times: std::ops::Range<u64>| {
+        let half = &mut world.shards[0];
+        half.out
+            .every
+            .extend(times.map(|time_ms| (id, fix(time_ms))));
+        half.exchange.run(
+            &fleet,
+            &mut half.out,
+            &mut half.routed,
+            &mut half.seen,
+            unasked,
+        )
+    };
+    let backlog = EVERY_BACKLOG_MAX as u64;
+    assert_eq!(send(&mut world, 1..3).refused, 0);
+    assert_eq!(
+        send(&mut world, 3..5).refused,
+        1,
+        "room for one letter only"
+    );
+    let counted = send(&mut world, 5..backlog + 10);
+    assert_eq!((counted.refused, counted.dropped), (1, 7), "the oldest");
+    let mut heard = Vec::new();
+    for _ in 0..2 {
+        let half = &mut world.shards[1];
+        half.exchange.run(
+            &world.fleet,
+            &mut half.out,
+            &mut half.routed,
+            &mut half.seen,
+            unasked,
+        );
+        heard.extend(half.routed.every.drain(..).map(|(_, fix)| fix.time_ms));
+        let half = &mut world.shards[0];
+        half.exchange.run(
+            &world.fleet,
+            &mut half.out,
+            &mut half.routed,
+            &mut half.seen,
+            unasked,
+        );
+    }
+    let expected: Vec<u64> = (1..3).chain(10..backlog + 10).collect();
+    assert!(heard == expected, "{} of {}", heard.len(), expected.len());
 }

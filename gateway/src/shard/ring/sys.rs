@@ -2,11 +2,12 @@
 
 use std::{
     io,
-    net::Shutdown,
-    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+    net::{IpAddr, Shutdown},
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
 };
 
 use glommio::io::BufferedFile;
+use socket2::SockRef;
 
 /// An eventfd that wakes a shard: rung by its ring, by other shards, by the control plane.
 ///
@@ -70,6 +71,52 @@ pub fn shutdown(socket: RawFd, how: Shutdown) {
     };
     // SAFETY: takes numbers only. The caller owns the descriptor and has not closed it.
     unsafe { libc::shutdown(socket, how) };
+}
+
+/// Who is at the other end of a socket.
+///
+/// # Errors
+/// When it has gone again.
+pub fn peer_address(socket: RawFd) -> io::Result<IpAddr> {
+    // SAFETY: the caller owns the descriptor and does not close it during the call.
+    let socket = unsafe { BorrowedFd::borrow_raw(socket) };
+    let address = SockRef::from(&socket).peer_addr()?;
+    address
+        .as_socket()
+        .map(|address| address.ip())
+        .ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))
+}
+
+/// How many bytes the peer of a socket has acknowledged so far: the kernel's `tcpi_bytes_acked` (Linux 4.1).
+pub fn bytes_acked(socket: RawFd) -> Option<u64> {
+    /// Where it lies in `struct tcp_info` (include/uapi/linux/tcp.h): 8 bytes of flags, 24 numbers of 4 bytes, and two
+    /// of 8 come before it. The libc crate's struct ends earlier.
+    const AT: usize = 8 + 24 * 4 + 2 * 8;
+    let mut info = [0u8; AT + 8];
+    let mut length = info.len() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes to `info`, which is that long. The caller owns the descriptor.
+    let got = unsafe {
+        libc::getsockopt(
+            socket,
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    let acked = info.last_chunk()?;
+    (got == 0 && length as usize == info.len()).then(|| u64::from_ne_bytes(*acked))
+}
+
+/// Lets the kernel take what is left of the frame that a stalled peer is being sent, and the close frame behind it, so
+/// that a peer that wakes up learns why it was cut off. Setting either option wakes a waiting send.
+pub fn widen(socket: RawFd, bytes: usize) {
+    // SAFETY: the caller owns the descriptor and does not close it during the call.
+    let socket = unsafe { BorrowedFd::borrow_raw(socket) };
+    let socket = SockRef::from(&socket);
+    // What cannot be widened stays as it is: the peer is then cut off without a word.
+    let _ = socket.set_send_buffer_size(bytes);
+    let _ = socket.set_tcp_notsent_lowat(u32::MAX);
 }
 
 /// Gives the calling thread a descriptor table of its own (`unshare(2)`, `CLONE_FILES`): accept and close contend with

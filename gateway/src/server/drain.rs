@@ -1,0 +1,158 @@
+//! How the process goes away: from the first request to the last shard's end.
+#![forbid(unsafe_code)]
+
+use std::{
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::bail;
+
+use super::{Notice, failure};
+use crate::{
+    config,
+    control::{DrainOrder, Health},
+    shard::{
+        inbox::{Inbox, Letter},
+        leaving::Plan,
+    },
+};
+
+/// How long shards may take to end after the window is over or a stop was asked for.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+
+/// What ended the wait.
+enum Heard {
+    /// Nothing, in time.
+    Time,
+    /// A second request: be quick.
+    Hurry,
+    /// The last shard.
+    AllEnded,
+}
+
+/// The shards, as seen by whoever waits for their end.
+pub(super) struct Shards {
+    pub(super) notices: Receiver<Notice>,
+    pub(super) running: usize,
+    pub(super) inboxes: Arc<[Arc<Inbox>]>,
+    pub(super) health: Arc<Health>,
+}
+
+impl Shards {
+    /// Waits until the process is asked to go, and goes. `on_drain` is called first, with how long it may take.
+    ///
+    /// # Errors
+    /// A shard failed, or did not end in time: the process must not stay half alive.
+    pub(super) fn watch(
+        &mut self,
+        settings: &config::Drain,
+        on_drain: impl FnOnce(Duration),
+    ) -> anyhow::Result<()> {
+        let order = match self.notices.recv() {
+            Ok(Notice::Ended(number, outcome)) => return Err(failure(number, outcome)),
+            Ok(Notice::Interrupt) => {
+                tracing::info!("SIGINT: stopping at once");
+                self.health.drain();
+                return self.stop();
+            }
+            Ok(Notice::Terminate) => DrainOrder::default(),
+            Ok(Notice::Drain(order)) => order,
+            Err(_) => bail!("every shard's thread ended without a word"),
+        };
+        let (grace, window) = (
+            Duration::from_millis(settings.grace_ms),
+            Duration::from_millis(settings.window_ms),
+        );
+        tracing::info!(
+            grace_ms = settings.grace_ms,
+            window_ms = settings.window_ms,
+            "draining: not ready any more; accepting goes on for the grace period, then connections are closed over \
+             the window"
+        );
+        self.health.drain();
+        on_drain(grace + window);
+        if let Heard::Hurry = self.wait(grace)? {
+            return self.stop();
+        }
+        self.post(&|| {
+            Letter::Leave(Arc::new(Plan {
+                window_ms: settings.window_ms,
+                alternative: order
+                    .alternative
+                    .clone()
+                    .or_else(|| settings.alternative.clone()),
+                reason: order.reason.clone(),
+            }))
+        })?;
+        match self.wait(window + STOP_WITHIN)? {
+            Heard::AllEnded => Ok(()),
+            Heard::Hurry => self.stop(),
+            Heard::Time => bail!(
+                "{} shards did not end within the window and {} s",
+                self.running,
+                STOP_WITHIN.as_secs()
+            ),
+        }
+    }
+
+    /// Closes everybody now.
+    fn stop(&mut self) -> anyhow::Result<()> {
+        self.post(&|| Letter::Stop)?;
+        let by = Instant::now() + STOP_WITHIN;
+        loop {
+            match self.wait(by.saturating_duration_since(Instant::now()))? {
+                Heard::AllEnded => return Ok(()),
+                Heard::Hurry => {}
+                Heard::Time => bail!(
+                    "{} shards did not stop in {} s",
+                    self.running,
+                    STOP_WITHIN.as_secs()
+                ),
+            }
+        }
+    }
+
+    /// Waits for as long as this, or until there is a reason to go on.
+    fn wait(&mut self, time: Duration) -> anyhow::Result<Heard> {
+        let by = Instant::now() + time;
+        while self.running > 0 {
+            match self
+                .notices
+                .recv_timeout(by.saturating_duration_since(Instant::now()))
+            {
+                Ok(Notice::Terminate | Notice::Interrupt) => {
+                    tracing::info!("asked a second time: closing everybody now");
+                    return Ok(Heard::Hurry);
+                }
+                Ok(Notice::Drain(_)) => {}
+                Ok(Notice::Ended(_, Ok(()))) => self.running -= 1,
+                Ok(Notice::Ended(number, failed)) => return Err(failure(number, failed)),
+                Err(RecvTimeoutError::Timeout) => return Ok(Heard::Time),
+                Err(RecvTimeoutError::Disconnected) => return Ok(Heard::AllEnded),
+            }
+        }
+        Ok(Heard::AllEnded)
+    }
+
+    /// Puts a letter into every inbox.
+    fn post(&self, letter: &dyn Fn() -> Letter) -> anyhow::Result<()> {
+        let by = Instant::now() + STOP_WITHIN;
+        for (number, inbox) in self.inboxes.iter().enumerate() {
+            // A full inbox is being emptied.
+            while inbox.post(letter()).is_err() {
+                if Instant::now() >= by {
+                    bail!(
+                        "shard {number} has not emptied its inbox for {} s",
+                        STOP_WITHIN.as_secs()
+                    );
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,154 @@
+//! Who may come in: every bound that a new connection meets, and the turn-taking that keeps a storm of them from those
+//! who are connected already.
+
+use std::os::fd::RawFd;
+
+use http::StatusCode;
+
+use super::{
+    Core,
+    clock::Now,
+    connection::{Connection, Peer, Phase},
+    gate::Weather,
+    ring::{Key, Ring, sys},
+};
+use crate::{
+    limits::{RETRY_AFTER_MAX_S, RETRY_AFTER_MIN_S, UPGRADES_PER_TICK_MAX},
+    session::census::Counted,
+    websocket::Refusal,
+};
+
+/// `Retry-After` where only somebody's going makes room, in seconds.
+const RETRY_FULL_S: std::ops::RangeInclusive<u32> = 5..=30;
+
+impl Core {
+    /// The kernel has a new connection for us.
+    pub(super) fn accepted(&mut self, ring: &mut Ring, fd: RawFd, now: Now) {
+        self.accepted += 1;
+        self.metrics.connections_accepted.inc();
+        let over = self.over_a_limit(now);
+        let Ok(key) = self.connections.insert(Connection::accepted(fd, now)) else {
+            // There is not even room to say no.
+            if over.is_none() {
+                self.census.leave();
+            }
+            self.metrics.closed_overflow.inc();
+            ring.close(fd);
+            return;
+        };
+        self.metrics.connections_open_handshake.add(1);
+        ring.receive(fd, key);
+        let over = over.or_else(|| {
+            if let Some(connection) = self.connections.get_mut(key) {
+                connection.counted = true;
+            }
+            self.over_an_address_limit(key, fd)
+        });
+        if let Some(refusal) = over {
+            self.refuse(key, &refusal);
+        }
+    }
+
+    /// Holds a new connection against the limits on connections; counts it if it may come in.
+    fn over_a_limit(&mut self, now: Now) -> Option<Refusal> {
+        let metrics = &self.metrics;
+        if let Err(latest_s) = self.gate.admit(now.mono_ms, now.mono_us) {
+            metrics.limit_hit_accepts.inc();
+            return Some(Refusal::unavailable(
+                "Too many connections at once (limits.accepts_per_second_max): come back later.",
+                fastrand::u32(RETRY_AFTER_MIN_S..=latest_s.min(RETRY_AFTER_MAX_S)),
+            ));
+        }
+        let full = |name: &str| {
+            Refusal::unavailable(
+                format!("This node holds as many connections as it may ({name})."),
+                fastrand::u32(RETRY_FULL_S),
+            )
+        };
+        if self.connections.len() >= self.config.connections_max {
+            metrics.limit_hit_connections_per_shard.inc();
+            return Some(full("limits.connections_per_shard_max"));
+        }
+        if !self.census.enter() {
+            metrics.limit_hit_connections.inc();
+            return Some(full("limits.connections_max"));
+        }
+        None
+    }
+
+    fn over_an_address_limit(&mut self, key: Key, fd: RawFd) -> Option<Refusal> {
+        if !self.census.counts_addresses() {
+            return None;
+        }
+        // A peer that has gone already has no address; its connection ends by itself.
+        let address = sys::peer_address(fd).ok()?;
+        match self.census.enter_address(address) {
+            Some(counted) => {
+                let slot = key.slot as usize;
+                if slot >= self.addresses.len() {
+                    self.addresses.resize(slot + 1, Counted::default());
+                }
+                self.addresses[slot] = counted;
+                None
+            }
+            None => {
+                self.metrics.limit_hit_address.inc();
+                Some(
+                    Refusal::new(
+                        StatusCode::TOO_MANY_REQUESTS,
+                        "Your address has as many connections as it may (limits.connections_per_address_max).",
+                    )
+                    .retry_after(fastrand::u32(RETRY_FULL_S)),
+                )
+            }
+        }
+    }
+
+    /// A connection has ended: its address has room for another.
+    pub(super) fn leave_address(&mut self, key: Key) {
+        if let Some(counted) = self.addresses.get_mut(key.slot as usize)
+            && *counted != Counted::default()
+        {
+            self.census.leave_address(std::mem::take(counted));
+        }
+    }
+
+    /// Decides on the upgrade requests that waited, oldest first, as many as a tick has room for.
+    pub(super) fn decide_upgrades(&mut self, now: Now) {
+        self.upgrades_left = UPGRADES_PER_TICK_MAX;
+        while self.upgrades_left > 0
+            && let Some(key) = self.upgrades.pop_front()
+        {
+            if let Some(connection) = self.connections.get_mut(key)
+                && connection.phase == Phase::Open
+                && let Peer::Handshake(Some(held)) = &mut connection.peer
+            {
+                held.queued = false;
+                self.handshake(key, &mut [], now);
+            }
+        }
+    }
+
+    /// Says when a storm of new connections begins and ends.
+    pub(super) fn observe_storm(&mut self, now: Now) {
+        match self.barometer.observe(self.accepted, now.mono_ms) {
+            None => {}
+            Some(Weather::Storm) => {
+                self.metrics.storm.set(1);
+                self.metrics.storms.inc();
+                tracing::warn!(
+                    shard = self.exchange.shard(),
+                    usual_per_second = self.barometer.usual().round(),
+                    "a storm of new connections begins; those who are connected come first"
+                );
+            }
+            Some(Weather::Calm) => {
+                self.metrics.storm.set(0);
+                tracing::info!(
+                    shard = self.exchange.shard(),
+                    "the storm of new connections is over"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! Step 4 of a tick. What pended while a socket was busy goes out as the table has it *now*: nobody is ever sent a stale
+//! position, and whoever reads slowly gets fewer, fuller frames.
+
+use std::{cmp::Reverse, collections::BinaryHeap};
+
+use longhaul_codec::{LastKnown, PresenceChange};
+use longhaul_filter_engine::VehicleIndex;
+use roaring::RoaringBitmap;
+
+use super::{
+    Core,
+    clock::Now,
+    connection::{Dashboard, Peer, Phase},
+    frame::Frame,
+    outbound::{Audience, ENCODER_BYTES_KEPT, Names},
+    ring::{Key, Ring},
+};
+use crate::limits::{NAMES_PER_MESSAGE_MAX, PRESENCE_PER_MESSAGE_MAX};
+
+/// Dashboards whose interval has not elapsed, by when it does.
+#[derive(Debug, Default)]
+pub struct Held(BinaryHeap<Reverse<(u64, u32, u32)>>);
+
+impl Held {
+    /// When the first interval ends (the shard's clock, ms).
+    pub fn due_ms(&self) -> Option<u64> {
+        self.0.peek().map(|&Reverse((due_ms, ..))| due_ms)
+    }
+
+    fn pop_due(&mut self, now_ms: u64) -> Option<(u64, Key)> {
+        if self.due_ms()? > now_ms {
+            return None;
+        }
+        let Reverse((due_ms, slot, generation)) = self.0.pop()?;
+        Some((due_ms, Key { slot, generation }))
+    }
+}
+
+impl Core {
+    /// Step 4: sends what waits, one frame per connection that is free.
+    pub(super) fn flush(&mut self, ring: &mut Ring, now: Now) {
+        self.release_held(now);
+        let mut flushable = std::mem::take(&mut self.flushable);
+        for key in flushable.drain(..) {
+            self.flush_one(ring, key, now);
+        }
+        // What `flush_one` marked again has more to send in the next tick.
+        flushable.append(&mut self.flushable);
+        self.flushable = flushable;
+        self.outbound.encoder.shrink(ENCODER_BYTES_KEPT);
+    }
+
+    fn flush_one(&mut self, ring: &mut Ring, key: Key, now: Now) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        connection.flushable = false;
+        if connection.sending {
+            return;
+        }
+        let frame = match connection.dequeue() {
+            Some(frame) => frame,
+            None if connection.phase == Phase::Closing => return self.linger(ring, key, now),
+            None if connection.phase != Phase::Open => return,
+            None => match self.next_frame(key, now) {
+                Some(frame) => frame,
+                None => return,
+            },
+        };
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        connection.sending = true;
+        connection.sending_since = now.stamp();
+        self.metrics.sends.inc();
+        ring.send(connection.fd, key, frame);
+    }
+
+    /// A dashboard's own frame: the names that it lacks, and what pends.
+    fn next_frame(&mut self, key: Key, now: Now) -> Option<Frame> {
+        let Core {
+            connections,
+            fleet,
+            seen,
+            outbound,
+            metrics,
+            config,
+            ..
+        } = self;
+        let connection = connections.get_mut(key)?;
+        let json = connection.json;
+        let Peer::Dashboard(dashboard) = &mut connection.peer else {
+            return None;
+        };
+        if dashboard.not_before_ms > now.mono_ms {
+            let until = dashboard.not_before_ms;
+            if dashboard.held_until_ms == 0 || until < dashboard.held_until_ms {
+                dashboard.held_until_ms = until;
+                self.hold(until, key);
+            }
+            return None;
+        }
+        let size = fleet.registry.fleet_size(dashboard.fleet);
+        let names = Names {
+            fleet,
+            of: dashboard.fleet,
+            size,
+        };
+        let missing = dashboard
+            .named
+            .map_or(0, |named| size.saturating_sub(named));
+        let per_frame = config.limits.positions_per_frame_max;
+        outbound.clear();
+        if missing <= NAMES_PER_MESSAGE_MAX {
+            if let Some(pending) = &mut dashboard.presence {
+                take_lowest(pending, PRESENCE_PER_MESSAGE_MAX, |index| {
+                    let presence = fleet.presence.read(VehicleIndex(index));
+                    outbound.changes.push(PresenceChange {
+                        since_ms: presence.since_ms,
+                        vehicle: index,
+                        state: presence.state,
+                    });
+                });
+            }
+            match &mut dashboard.every {
+                Some(every) if !every.is_empty() => {
+                    outbound.dropped = every.take_dropped();
+                    every.take(per_frame, &mut outbound.fixes);
+                }
+                _ => {
+                    let mut vehicles = std::mem::take(&mut outbound.vehicles);
+                    vehicles.clear();
+                    dashboard.take_pending(per_frame, &mut vehicles);
+                    for &vehicle in &vehicles {
+                        let Some(known) = seen.read(&fleet.positions, vehicle) else {
+                            continue;
+                        };
+                        if let Some(every) = &mut dashboard.every
+                            && !every.advance(&known.fix)
+                        {
+                            continue;
+                        }
+                        outbound.fixes.push(known.fix);
+                        if dashboard.snapshot {
+                            let age_ms = now.unix_ms.saturating_sub(known.received_ms);
+                            outbound.known.push(LastKnown {
+                                age_ms: u32::try_from(age_ms).unwrap_or(u32::MAX),
+                                state: fleet.presence.read(vehicle).state,
+                            });
+                        }
+                    }
+                    outbound.vehicles = vehicles;
+                    dashboard.snapshot &= !dashboard.pending.is_empty();
+                }
+            }
+        }
+        let said = (outbound.fixes.len(), outbound.changes.len());
+        let audience = Audience {
+            json,
+            named: dashboard.named,
+        };
+        let frame = outbound.compose(audience, names, per_frame, now);
+        dashboard.named = dashboard
+            .named
+            .map(|named| named + missing.min(NAMES_PER_MESSAGE_MAX));
+        if frame.is_some() && said != (0, 0) {
+            metrics.positions_out.add(said.0 as u64);
+            metrics.presence_out.add(said.1 as u64);
+            dashboard.not_before_ms = now.mono_ms + u64::from(dashboard.min_interval_ms);
+        }
+        if frame.is_none() && !dashboard.pending.is_empty() {
+            // A whole frame's worth of vehicles that never reported: go on with the rest in the next tick.
+            self.mark_flushable(key);
+        }
+        frame
+    }
+
+    /// Whether a dashboard has something to come.
+    pub(super) fn owes(&mut self, key: Key) -> bool {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return false;
+        };
+        match &connection.peer {
+            Peer::Dashboard(dashboard) => {
+                !dashboard.pending.is_empty()
+                    || dashboard
+                        .presence
+                        .as_ref()
+                        .is_some_and(|set| !set.is_empty())
+                    || dashboard
+                        .every
+                        .as_ref()
+                        .is_some_and(|every| !every.is_empty())
+                    || dashboard.named.is_some_and(|named| {
+                        named < self.fleet.registry.fleet_size(dashboard.fleet)
+                    })
+            }
+            _ => false,
+        }
+    }
+
+    /// Remembers a dashboard until its interval ends.
+    fn hold(&mut self, until_ms: u64, key: Key) {
+        let held = &mut self.held.0;
+        // Those who have gone, or whose interval has become shorter, leave entries behind.
+        if held.len() > 2 * self.connections.len() + 64 {
+            held.retain(|&Reverse((_, slot, generation))| {
+                self.connections.get_mut(Key { slot, generation }).is_some()
+            });
+        }
+        held.push(Reverse((until_ms, key.slot, key.generation)));
+    }
+
+    fn release_held(&mut self, now: Now) {
+        while let Some((due_ms, key)) = self.held.pop_due(now.mono_ms) {
+            if let Some(connection) = self.connections.get_mut(key)
+                && let Peer::Dashboard(dashboard) = &mut connection.peer
+                && dashboard.held_until_ms == due_ms
+            {
+                dashboard.held_until_ms = 0;
+                self.mark_flushable(key);
+            }
+        }
+    }
+}
+
+/// Takes up to `count` of the set.
+fn take_lowest(set: &mut RoaringBitmap, count: usize, mut each: impl FnMut(u32)) {
+    if set.len() <= count as u64 {
+        set.iter().for_each(each);
+        *set = RoaringBitmap::new();
+        return;
+    }
+    let taken: Vec<u32> = set.iter().take(count).collect();
+    for index in taken {
+        set.remove(index);
+        each(index);
+    }
+}
+
+impl Dashboard {
+    /// Moves up to `count` vehicles from the pending set to `out`, beginning behind the last one taken before and going
+    /// round: vehicles with low numbers that report all the time must not keep the others waiting.
+    fn take_pending(&mut self, count: usize, out: &mut Vec<VehicleIndex>) {
+        if self.pending.len() <= count as u64 {
+            out.extend(self.pending.iter().map(VehicleIndex));
+            self.pending = RoaringBitmap::new();
+            return;
+        }
+        let behind = self
+            .pending
+            .range(self.from..)
+            .chain(self.pending.range(..self.from));
+        out.extend(behind.take(count).map(VehicleIndex));
+        for vehicle in out.iter() {
+            self.pending.remove(vehicle.0);
+        }
+        self.from = out.last().map_or(0, |last| last.0.wrapping_add(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use longhaul_filter_engine::FleetId;
+
+    use super::*;
+    use crate::session::census::Counted;
+
+    /// Vehicle 1 reports all the time; vehicles 2 to 5 must be sent as well.
+    #[test]
+    fn a_long_pending_set_is_sent_in_turns() {
+        let mut dashboard = Dashboard::new(FleetId(0), Counted::default());
+        dashboard.pending = (1..=5).collect();
+        let mut sent = Vec::new();
+        for _ in 0..3 {
+            let mut taken = Vec::new();
+            dashboard.take_pending(2, &mut taken);
+            sent.extend(taken.iter().map(|vehicle| vehicle.0));
+            dashboard.pending.insert(1);
+        }
+        assert_eq!(sent, [1, 2, 3, 4, 1, 5]);
+        assert_eq!(dashboard.pending.iter().collect::<Vec<_>>(), [1]);
+    }
+}
