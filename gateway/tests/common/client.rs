@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::net::TcpStream;
 
 use longhaul_codec::{
-    Ack, AckKind, Encoder, Error, ErrorCode, Fix, Message, Position, SUBPROTOCOL, SUBPROTOCOL_JSON,
-    Subscribe, Unsubscribe, Welcome, decode, json,
+    Ack, AckKind, Encoder, Error, ErrorCode, Fix, Message, Position, PresenceState, SUBPROTOCOL,
+    SUBPROTOCOL_JSON, Subscribe, Unsubscribe, Welcome, decode, json,
 };
 use tungstenite::client::IntoClientRequest;
 use tungstenite::http::HeaderValue;
@@ -102,6 +102,14 @@ impl Client {
     pub fn report(&mut self, fix: Fix) {
         let vehicle_id = None;
         self.send(&Message::Position(Position { fix, vehicle_id }));
+    }
+
+    /// Reports a position to a gateway that may have closed.
+    pub fn try_report(&mut self, fix: Fix) -> Result<(), Box<tungstenite::Error>> {
+        let vehicle_id = None;
+        let message = Message::Position(Position { fix, vehicle_id });
+        let payload = self.encoder.message(&message).payload().to_vec();
+        self.socket.send(Frame::binary(payload)).map_err(Box::new)
     }
 
     /// Subscribes, and gives the acknowledgement. What comes in front of it is noted if it is Names, and wrong if not.
@@ -207,6 +215,29 @@ impl Client {
                 _ => {}
             }
         }
+    }
+
+    /// The next message, which is Presence. Names may come first. Each change with its vehicle's id.
+    #[track_caller]
+    pub fn presence(&mut self) -> Vec<(String, PresenceState, u64)> {
+        loop {
+            match self.next() {
+                Message::Names(_) => {}
+                Message::Presence(presence) => {
+                    return presence
+                        .changes
+                        .into_iter()
+                        .map(|change| (self.name(change.vehicle), change.state, change.since_ms))
+                        .collect();
+                }
+                other => panic!("neither Names nor Presence: {other:?}"),
+            }
+        }
+    }
+
+    /// The socket, for what clients do not do.
+    pub fn socket(&self) -> &TcpStream {
+        self.socket.get_ref()
     }
 
     /// Reads up to the gateway's close frame, and gives its code and reason.

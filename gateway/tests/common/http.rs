@@ -68,6 +68,25 @@ pub fn get(address: SocketAddr, path: &str) -> Answer {
     exchange(address, request.as_bytes())
 }
 
+/// Posts to the control plane.
+pub fn post(address: SocketAddr, path: &str, body: &str) -> Answer {
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    exchange(address, request.as_bytes())
+}
+
+/// An upgrade request that is let in, if the token is good.
+pub fn upgrade(token: &str) -> String {
+    format!(
+        "GET /v1 HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Key: {}\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: longhaul.v1\r\n\
+         Authorization: Bearer {token}\r\n\r\n",
+        tungstenite::handshake::client::generate_key()
+    )
+}
+
 /// What `/metrics` says, by series: name and labels as they stand there.
 pub struct Metrics(String);
 
@@ -80,6 +99,17 @@ impl Metrics {
         assert!(kind.starts_with("application/openmetrics-text"), "{kind}");
         assert!(answer.body.ends_with("# EOF\n"), "{}", answer.body);
         Metrics(answer.body)
+    }
+
+    /// The sum of all series of a family.
+    pub fn sum(&self, family: &str) -> u64 {
+        let of_family =
+            |line: &&str| line.starts_with(family) && line[family.len()..].starts_with('{');
+        self.0
+            .lines()
+            .filter(of_family)
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+            .sum()
     }
 
     /// The value of one series, such as `longhaul_connections_open{role="vehicle"}`.
