@@ -31,6 +31,7 @@ use crate::{
         ring::{RingConfig, sys},
     },
     startup::Startup,
+    state::{self, Keeping},
 };
 
 /// Locked memory of glommio's own ring per executor; containers often allow 8 MiB in all.
@@ -74,16 +75,30 @@ pub fn run(startup: Startup) -> anyhow::Result<()> {
         verifier: Arc::clone(&startup.verifier),
         inboxes: Arc::clone(&inboxes),
     };
+    let loaded = startup.state.as_ref().map(|folder| {
+        state::load(Keeping {
+            folder: Arc::clone(folder),
+            fleet: Arc::clone(&shared.fleet),
+            limits: config.limits.clone(),
+            snapshot_every: Duration::from_millis(config.state.snapshot_every_ms),
+            metrics: metrics.state(),
+        })
+    });
     let shard_config = shard_config(config, address.actual, descriptors, startup.echo());
     let health = Health::new(count, SHARD_STALE_AFTER, Instant::now());
-    let state = ControlState {
+    let control_state = ControlState {
         node: config.node_name(),
         health: Arc::clone(&health),
         registry: metrics.registry(),
     };
-    let control = control::spawn(config.control.listen, Arc::new(state))?;
+    let control = control::spawn(config.control.listen, Arc::new(control_state))?;
     let mut shards = Shards::start(config, &shard_config, &shared, &metrics, &health)?;
     drop(address);
+    let announce = state::announcer(Arc::clone(&shared.fleet), Arc::clone(&inboxes));
+    let keeper = loaded
+        .map(|loaded| loaded.start(announce))
+        .transpose()
+        .context("cannot start the thread that keeps state")?;
     tracing::info!(
         listen = %shard_config.listen,
         control = %control.address(),
@@ -110,6 +125,9 @@ pub fn run(startup: Startup) -> anyhow::Result<()> {
     } else {
         Ok(())
     };
+    if let Some(keeper) = keeper {
+        keeper.stop();
+    }
     control.stop();
     outcome.and(stopped)
 }
