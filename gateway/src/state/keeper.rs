@@ -28,8 +28,12 @@ use crate::{fleet::Fleet, limits::Limits, metrics::StateMetrics};
 
 /// How often the folder is looked at for handover files, and one is written while draining.
 const STEP: Duration = Duration::from_millis(500);
+/// How long a vehicle that was sent away may take to come back, by its reconnect delay and a slow network.
+const COME_WITHIN: Duration = Duration::from_secs(30);
 /// How long the last files may take.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
+/// A snapshot of two million vehicles takes most of a second of CPU, which is to come out of what shards leave.
+const NICE: i32 = 5;
 /// How often a failure to write is said.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(30);
 
@@ -117,6 +121,8 @@ impl Loaded {
         thread::Builder::new()
             .name("longhaul-state".to_owned())
             .spawn(move || {
+                // Linux counts this for the thread. A refusal costs no more than some latency.
+                let _ = rustix::process::setpriority_process(None, NICE);
                 Keeper::new(self, announce, Now::read()).run(&orders);
                 let _ = done.send(());
             })?;
@@ -140,10 +146,13 @@ pub struct Handle {
 
 impl Handle {
     /// This process drains: everything is handed over to its successor now, and what still comes in from now on.
-    /// `expect_until_ms`: until when its vehicles should have come to the successor, in milliseconds since the Unix
-    /// epoch; a vehicle that has not is offline there from then on. Returns at once.
-    pub fn drain(&self, expect_until_ms: u64) {
-        let _ = self.commands.send(Command::Drain { expect_until_ms });
+    /// `leaves_within`: when its last vehicle has been sent away. The successor takes a vehicle to be on its way until
+    /// then and a little longer, and to be offline if it has not come. Returns at once.
+    pub fn drain(&self, leaves_within: Duration) {
+        let comes_within = (leaves_within + COME_WITHIN).as_millis() as u64;
+        let _ = self.commands.send(Command::Drain {
+            expect_until_ms: Now::read().unix_ms.saturating_add(comes_within),
+        });
     }
 
     /// Writes the last files, and waits for that. Call it when no shard writes positions any more.

@@ -523,7 +523,7 @@ fn the_thread_keeps_and_stops() {
     let first = Process::new(&folder);
     let handle = first.load(now(0)).start(|_, _, _| {}).unwrap();
     first.report("van", 10);
-    handle.drain(START_MS);
+    handle.drain(Duration::from_secs(1));
     handle.stop();
     assert_eq!(names(&folder).len(), 1);
     drop(first);
