@@ -86,13 +86,15 @@ pub(super) fn load_at(keeping: Keeping, now: Now) -> Loaded {
         },
     };
     let (inner, taken) = (&mut loaded.inner, &mut loaded.taken);
-    for path in inner.files() {
-        inner.take(&path.0, path.1, now, taken, &|_, _, _| {});
-    }
+    inner.take_all(now, true, taken);
+    let registry = &inner.keeping.fleet.registry;
+    let known: u32 = (0..registry.fleets())
+        .map(|fleet| registry.fleet_size(FleetId(fleet)))
+        .sum();
     tracing::info!(
         folder = %inner.keeping.folder.path().display(),
-        vehicles = taken.vehicles,
-        positions = taken.positions,
+        vehicles = known,
+        skipped = taken.skipped,
         "state restored"
     );
     loaded
@@ -180,8 +182,15 @@ struct Inner {
 }
 
 impl Inner {
+    /// Takes what others left, and tells nobody: there are no shards yet, or no more.
+    fn take_all(&mut self, now: Now, snapshot: bool, taken: &mut Taken) {
+        for (path, file) in self.open_all(snapshot) {
+            self.take(&path, file, now, taken, &|_, _, _| {});
+        }
+    }
+
     /// Opens all files under one lock: what a process that is about to end writes and removes, it does under the same.
-    fn files(&self) -> Vec<(PathBuf, io::Result<File>)> {
+    fn open_all(&self, snapshot: bool) -> Vec<(PathBuf, io::Result<File>)> {
         let folder = &self.keeping.folder;
         let turn = folder.turn();
         if let Err(error) = &turn {
@@ -194,8 +203,11 @@ impl Inner {
             tracing::error!("cannot list {}: {error}", folder.path().display());
             Vec::new()
         });
-        std::iter::once(folder.snapshot())
+        let snapshot = snapshot.then(|| folder.snapshot());
+        snapshot
+            .into_iter()
             .chain(handovers)
+            .filter(|path| !self.set_aside.contains(path))
             .map(|path| {
                 let file = File::open(&path);
                 (path, file)
@@ -375,15 +387,20 @@ impl<A: Fn(FleetId, &[VehicleIndex], &[VehicleIndex])> Keeper<A> {
 
     fn last_files(&mut self, now: Now) -> io::Result<()> {
         let folder = Arc::clone(&self.inner.keeping.folder);
-        let last = folder
-            .owns_snapshot()
+        let merged = !folder.has_company()?;
+        if merged {
+            // Whoever left something else here is gone: it becomes part of the last snapshot.
+            let foreign = !folder.owns_snapshot();
+            self.inner.take_all(now, foreign, &mut Taken::default());
+        }
+        let last = (merged || folder.owns_snapshot())
             .then(|| self.write_snapshot(now))
             .transpose()?;
         // Under one lock: a process that starts now reads the folder before all of it, or after.
         let turn = folder.turn()?;
         let alone = !folder.has_company()?;
         if let Some(last) = last
-            && folder.owns_snapshot()
+            && (folder.owns_snapshot() || (merged && alone))
         {
             self.publish_snapshot(last, now)?;
             if alone {

@@ -425,6 +425,35 @@ fn a_process_that_does_not_drain_leaves_its_last_word_to_a_successor() {
 }
 
 #[test]
+fn the_last_one_gathers_what_the_others_left() {
+    let (folder, clock) = set_up();
+    let old = Process::new(&folder);
+    let old_keeper = old.quiet(clock.at(0));
+    old.report("van", 10);
+    let new = Process::new(&folder);
+    let mut new_keeper = new.quiet(clock.at(500));
+    new.report("bus", 20);
+    new_keeper.step(clock.at(31_000));
+    let third = Process::new(&folder);
+    let third_keeper = third.quiet(clock.at(31_500));
+    third.report("tram", 30);
+    third_keeper.stop(clock.at(32_000));
+    assert_eq!(names(&folder).len(), 2, "a snapshot and a handover");
+    // Both are killed. The old one goes on, and ends in order.
+    drop((new_keeper, new, third));
+    old_keeper.stop(clock.at(33_000));
+    assert_eq!(
+        names(&folder),
+        BTreeSet::from(["positions.snapshot".to_owned()])
+    );
+    drop(old);
+    let next = Process::new(&folder);
+    next.load(clock.at(34_000));
+    let places = ["van", "bus", "tram"].map(|id| next.place(id));
+    assert_eq!(places, [Some(10), Some(20), Some(30)]);
+}
+
+#[test]
 fn what_a_dead_process_left_is_taken_at_the_start() {
     for (start_ms, van) in [
         // Soon enough, it may still come; late, it is gone.
