@@ -26,7 +26,7 @@ mod template;
 
 pub use sections::{
     Auth, Connection, Control, Drain, KEYS_HARD_MAX, KeyAlgorithm, KeySource, Log, LogFormat,
-    Receive, SHARDS_HARD_MAX, Server,
+    Receive, SHARDS_HARD_MAX, Server, State,
 };
 pub use template::template;
 
@@ -56,6 +56,9 @@ pub struct Config {
     /// The control plane: health, readiness and metrics over HTTP.
     #[config(nested)]
     pub control: Control,
+    /// What is kept across restarts: each vehicle's last position, and since when it is not connected.
+    #[config(nested)]
+    pub state: State,
     /// What is written to standard error while running.
     #[config(nested)]
     pub log: Log,
@@ -133,6 +136,7 @@ impl Config {
             .map_err(|error| ConfigError::Relation(with_causes(&error)))?;
         config.check(dev)?;
         config.auth.locate_keys(file);
+        config.state.locate(file);
         Ok(config)
     }
 
@@ -261,6 +265,17 @@ impl Auth {
         };
         for key in &mut self.keys {
             key.file = folder.join(&key.file);
+        }
+    }
+}
+
+impl State {
+    /// A relative folder starts at the configuration file's folder.
+    fn locate(&mut self, config_file: Option<&Path>) {
+        if let (Some(base), Some(folder)) =
+            (config_file.and_then(Path::parent), &mut self.directory)
+        {
+            *folder = base.join(&folder);
         }
     }
 }

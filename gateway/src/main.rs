@@ -6,6 +6,7 @@
 //! - [`shard`]: the data plane: one thread, one ring, one tick
 //! - [`websocket`]: upgrade and messages, without I/O
 //! - [`fleet`]: vehicles, their last positions, who watches them
+//! - [`state`]: what of it survives a restart, and passes to a successor
 //! - [`metrics`]: what is counted
 //! - [`control`]: health, readiness, metrics and drain over HTTP
 
@@ -34,6 +35,7 @@ mod server;
 mod session;
 mod shard;
 mod startup;
+mod state;
 mod websocket;
 
 /// Without transparent huge pages (the crate's feature `no_thp`): a few live bytes would keep 2 MiB resident, and what a

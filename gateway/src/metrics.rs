@@ -5,10 +5,12 @@
 //! - `metrics/cell.rs`: a counter and a gauge that cost their one writer a plain store
 //! - `metrics/family.rs`: the macro that turns the table into the struct and the scrape
 //! - `metrics/shard.rs`: the table
+//! - `metrics/state.rs`: a table of the same kind, for the keeper of state
 //! - `metrics/census.rs`: who is connected
 //! - `metrics/process.rs`: CPU, memory and descriptors of the process, read when scraped
 #![forbid(unsafe_code)]
 
+use std::slice;
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
@@ -21,6 +23,7 @@ mod census;
 mod family;
 mod process;
 mod shard;
+mod state;
 
 use census::CensusMetrics;
 
@@ -29,11 +32,13 @@ use crate::session::census::Census;
 pub use cell::{Counter, Gauge};
 pub use process::ProcessMetrics;
 pub use shard::ShardMetrics;
+pub use state::StateMetrics;
 
 /// Every metric of this process.
 #[derive(Debug)]
 pub struct Metrics {
     shards: Vec<Arc<ShardMetrics>>,
+    state: Arc<StateMetrics>,
     process: Arc<ProcessMetrics>,
 }
 
@@ -44,6 +49,7 @@ impl Metrics {
             shards: (0..shards)
                 .map(|_| Arc::new(ShardMetrics::default()))
                 .collect(),
+            state: Arc::new(StateMetrics::default()),
             process: Arc::new(ProcessMetrics::default()),
         })
     }
@@ -51,6 +57,11 @@ impl Metrics {
     /// The counters of one shard, for that shard's thread alone to write. None: there is no such shard.
     pub fn shard(&self, index: usize) -> Option<Arc<ShardMetrics>> {
         self.shards.get(index).cloned()
+    }
+
+    /// The counters of the keeper of state, for it alone to write.
+    pub fn state(&self) -> Arc<StateMetrics> {
+        Arc::clone(&self.state)
     }
 
     /// The process's own metrics; a shard with its own descriptor table says so here.
@@ -72,6 +83,7 @@ impl Metrics {
 impl Collector for Metrics {
     fn encode(&self, mut encoder: DescriptorEncoder) -> std::fmt::Result {
         ShardMetrics::encode(&self.shards, &mut encoder)?;
+        StateMetrics::encode(slice::from_ref(&self.state), &mut encoder)?;
         self.process.encode(&mut encoder)
     }
 }

@@ -37,6 +37,7 @@ use crate::{
         ring::{RingConfig, sys},
     },
     startup::Startup,
+    state::{self, Keeping},
 };
 
 /// Locked memory of glommio's own ring per executor; containers often allow 8 MiB in all.
@@ -83,10 +84,19 @@ pub fn run(startup: Startup) -> anyhow::Result<()> {
         verifier: Arc::clone(&startup.verifier),
         inboxes: Arc::clone(&inboxes),
     };
+    let loaded = startup.state.as_ref().map(|folder| {
+        state::load(Keeping {
+            folder: Arc::clone(folder),
+            fleet: Arc::clone(&shared.fleet),
+            limits: config.limits.clone(),
+            snapshot_every: Duration::from_millis(config.state.snapshot_every_ms),
+            metrics: metrics.state(),
+        })
+    });
     let shard_config = shard_config(config, address.actual, descriptors, startup.echo());
     let health = Health::new(count, SHARD_STALE_AFTER, Instant::now());
     let (notify, notices) = channel();
-    let state = ControlState {
+    let control_state = ControlState {
         node: config.node_name(),
         health: Arc::clone(&health),
         registry: metrics.registry(&shared.census),
@@ -104,7 +114,7 @@ pub fn run(startup: Startup) -> anyhow::Result<()> {
             }
         }),
     };
-    let control = control::spawn(config.control.listen, Arc::new(state))?;
+    let control = control::spawn(config.control.listen, Arc::new(control_state))?;
     let mut shards = Shards::start(
         config,
         &shard_config,
@@ -114,6 +124,11 @@ pub fn run(startup: Startup) -> anyhow::Result<()> {
         (notify, notices),
     )?;
     drop(address);
+    let announce = state::announcer(Arc::clone(&shared.fleet), Arc::clone(&inboxes));
+    let keeper = loaded
+        .map(|loaded| loaded.start(announce))
+        .transpose()
+        .context("cannot start the thread that keeps state")?;
     tracing::info!(
         listen = %shard_config.listen,
         control = %control.address(),
@@ -121,7 +136,14 @@ pub fn run(startup: Startup) -> anyhow::Result<()> {
         connections_per_shard = shard_config.connections_max,
         "longhaul is ready"
     );
-    let outcome = shards.watch(&config.drain, |_| {});
+    let outcome = shards.watch(&config.drain, |within| {
+        if let Some(keeper) = &keeper {
+            keeper.drain(within);
+        }
+    });
+    if let Some(keeper) = keeper {
+        keeper.stop();
+    }
     control.stop();
     outcome
 }

@@ -8,6 +8,7 @@ use crate::config::{Auth, Config};
 use crate::session::dev_key::{DevKey, DevKeyError};
 use crate::session::keys::{Key, KeyError};
 use crate::session::token::Verifier;
+use crate::state::{Folder, FolderError};
 
 /// Everything that the server starts with.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub struct Startup {
     pub verifier: Arc<Verifier>,
     /// The development key. If there is one, the endpoint `/echo` exists.
     pub dev_key: Option<DevKey>,
+    /// Where state is kept across restarts, if it is.
+    pub state: Option<Arc<Folder>>,
 }
 
 /// Why the server cannot start with these settings.
@@ -39,13 +42,17 @@ pub enum StartupError {
     /// The development key cannot be made.
     #[error(transparent)]
     DevKey(#[from] DevKeyError),
+    /// The folder for state cannot be used.
+    #[error(transparent)]
+    State(#[from] FolderError),
 }
 
 impl Startup {
-    /// Reads the keys, and makes the development key if `dev`. `dev_key_file`: where it is kept; none: it is fresh.
+    /// Reads the keys, makes the development key if `dev`, and opens the folder for state. `dev_key_file`: where the key
+    /// is kept; none: it is fresh.
     ///
     /// # Errors
-    /// There is no key, or one cannot be used.
+    /// There is no key, or one cannot be used; or the folder cannot be.
     pub fn prepare(
         config: Config,
         dev: bool,
@@ -62,10 +69,15 @@ impl Startup {
             return Err(StartupError::NoKey);
         }
         let verifier = Arc::new(Verifier::new(keys, &config.auth, &config.limits));
+        let state = match &config.state.directory {
+            None => None,
+            Some(directory) => Some(Arc::new(Folder::open(directory)?)),
+        };
         Ok(Self {
             config,
             verifier,
             dev_key,
+            state,
         })
     }
 

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::fmt::Display;
+use std::path::Path;
 
 use crate::limits::DRAIN_TEXT_BYTES_MAX;
 
@@ -81,6 +82,17 @@ pub fn websocket_url(value: &impl AsRef<str>) -> Result<(), String> {
     }
 }
 
+/// A path that is not empty.
+///
+/// # Errors
+/// What to do instead, in words.
+pub fn named_path(value: &impl AsRef<Path>) -> Result<(), String> {
+    if value.as_ref().as_os_str().is_empty() {
+        return Err("the path is empty; leave the setting out instead".to_owned());
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,5 +158,11 @@ mod tests {
                 .unwrap_err()
                 .contains("256 bytes")
         );
+    }
+
+    #[test]
+    fn a_path_has_a_name() {
+        assert_eq!(named_path(&"state"), Ok(()));
+        assert!(named_path(&"").unwrap_err().contains("empty"));
     }
 }

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::limits::SHARDS_MAX;
 
-use super::rules::{power_of_two_within, short_text, websocket_url, within};
+use super::rules::{named_path, power_of_two_within, short_text, websocket_url, within};
 
 /// Upper bound of `server.shards`.
 pub const SHARDS_HARD_MAX: u64 = SHARDS_MAX as u64;
@@ -206,6 +206,21 @@ pub struct Control {
     /// a firewall then.
     #[config(default = false)]
     pub allow_remote: bool,
+}
+
+/// What is kept across restarts: each vehicle's last position, and since when it is not connected.
+#[derive(Debug, Clone, PartialEq, Config)]
+#[config(layer_attr(serde(deny_unknown_fields)))]
+pub struct State {
+    /// The folder for it; it is made if there is none. Two processes of one node on one machine, during a rolling
+    /// restart, share it. A relative name starts at this file's folder. Left out: nothing is kept across restarts.
+    #[config(env = "LONGHAUL_STATE", validate = named_path)]
+    pub directory: Option<PathBuf>,
+
+    /// How often a snapshot is written, in milliseconds. It is also the most that is lost when the process is killed.
+    /// Allowed: 1000 to 3600000.
+    #[config(default = 30_000, validate = within::<1_000, 3_600_000>)]
+    pub snapshot_every_ms: u64,
 }
 
 /// What is written to standard error while running.

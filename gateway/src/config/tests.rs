@@ -199,6 +199,22 @@ fn a_key_file_starts_at_the_configuration_files_folder() {
 }
 
 #[test]
+fn a_state_folder_starts_at_the_configuration_files_folder() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("longhaul.toml");
+    for (setting, expected) in [
+        ("directory = \"state\"", Some(folder.path().join("state"))),
+        ("directory = \"/state\"", Some(PathBuf::from("/state"))),
+        ("", None),
+    ] {
+        fs::write(&path, format!("[state]\n{setting}")).expect("a file in it");
+        let config = Config::load(Some(&path), Overrides::default(), false).expect("it loads");
+        assert_eq!(config.state.directory, expected);
+    }
+    assert!(refusal("[state]\ndirectory = \"\"").contains("the path is empty"));
+}
+
+#[test]
 fn a_flag_wins_over_the_file_and_obeys_the_same_rules() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("longhaul.toml");

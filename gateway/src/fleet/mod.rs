@@ -19,7 +19,7 @@ use crate::limits::Limits;
 
 pub use interest::{Extra, Interest};
 pub use positions::{Known, PositionTable, Version};
-pub use presence::{Holder, PresenceTable};
+pub use presence::{Holder, Presence, PresenceTable};
 pub use registry::{Registry, RegistryError};
 
 /// The state that all shards of this node share.

@@ -1,0 +1,29 @@
+//! What survives a restart: last positions, and since when each vehicle is gone.
+//!
+//! A process writes a snapshot now and then, and at its end; the next one begins with it. A process that drains hands
+//! over to the one that takes its place on the same machine: everything at once, then what still comes in. A newer
+//! position wins over an older one wherever it comes from, so it does not matter what is taken twice or late.
+//!
+//! | file | what |
+//! |---|---|
+//! | `file` | the format, written and read a frame at a time |
+//! | `folder` | names, locks, whole files or none |
+//! | `walk` | from the tables to a file |
+//! | `apply` | from a file to the tables |
+//! | `keeper` | the thread that does it in time |
+//! | `announce` | tells shards what changed in the tables |
+#![forbid(unsafe_code)]
+
+mod announce;
+mod apply;
+mod file;
+mod folder;
+mod keeper;
+mod walk;
+
+pub use announce::announcer;
+pub use folder::{Folder, FolderError};
+pub use keeper::{Keeping, load};
+
+#[cfg(test)]
+mod tests;
