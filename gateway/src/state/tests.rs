@@ -17,7 +17,8 @@ use super::{
     apply::Taken,
     file::read_header,
     folder::Folder,
-    keeper::{Keeper, Keeping, Loaded, Now, load_at},
+    keeper::Keeper,
+    load::{Keeping, Loaded, Now, load_at},
 };
 use crate::{
     config::Config,
