@@ -10,7 +10,8 @@
 //! | `folder` | names, locks, whole files or none |
 //! | `walk` | from the tables to a file |
 //! | `apply` | from a file to the tables |
-//! | `keeper` | the thread that does it in time |
+//! | `load` | takes what others left, by the rules |
+//! | `keeper` | the thread that does all of it in time |
 //! | `announce` | tells shards what changed in the tables |
 #![forbid(unsafe_code)]
 
@@ -19,11 +20,12 @@ mod apply;
 mod file;
 mod folder;
 mod keeper;
+mod load;
 mod walk;
 
 pub use announce::announcer;
 pub use folder::{Folder, FolderError};
-pub use keeper::{Keeping, load};
+pub use load::{Keeping, load};
 
 #[cfg(test)]
 mod tests;

@@ -17,7 +17,8 @@ use super::{
     apply::Taken,
     file::read_header,
     folder::Folder,
-    keeper::{Keeper, Keeping, Loaded, Now, load_at},
+    keeper::Keeper,
+    load::{Keeping, Loaded, Now, load_at},
 };
 use crate::{
     config::Config,
@@ -320,14 +321,15 @@ fn a_draining_process_hands_over_and_the_newer_position_wins() {
 
     old.report("van", 31);
     let before = fs::read(new.folder.snapshot()).unwrap();
-    old_keeper.stop(clock.at(3_000));
-    assert_eq!(
-        fs::read(new.folder.snapshot()).unwrap(),
-        before,
-        "the successor's snapshot stays"
-    );
-    new_keeper.step(clock.at(3_100));
-    assert_eq!(new.place("van"), Some(31));
+    old_keeper.step(clock.at(31_000));
+    let now = fs::read(new.folder.snapshot()).unwrap();
+    assert_eq!(now, before, "it is time, but the successor's stays");
+    old.report("van", 32);
+    old_keeper.stop(clock.at(31_100));
+    let now = fs::read(new.folder.snapshot()).unwrap();
+    assert_eq!(now, before, "and at the end");
+    new_keeper.step(clock.at(31_200));
+    assert_eq!(new.place("van"), Some(32));
 
     // The van never comes.
     told.take();
