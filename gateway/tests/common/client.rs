@@ -160,6 +160,11 @@ impl Client {
         self.socket.read().expect("the gateway says something")
     }
 
+    /// The next frame, if one comes before the socket's time-out. Pings are answered.
+    pub fn try_read(&mut self) -> Result<Frame, Box<tungstenite::Error>> {
+        self.socket.read().map_err(Box::new)
+    }
+
     /// The fixes of the next Positions message, each with its vehicle's id. Names may come first.
     pub fn positions(&mut self) -> Vec<(String, Fix)> {
         loop {

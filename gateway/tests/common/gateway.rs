@@ -35,12 +35,31 @@ impl Gateway {
     /// Starts a gateway with further arguments of `longhaul run`.
     pub fn start_with(shards: usize, arguments: &[&str]) -> Gateway {
         let folder = TempDir::new().expect("a folder for the test");
+        let key = folder.path().join("key");
+        let key = key.to_str().expect("temporary folders have plain names");
+        let mut all = vec!["--dev", "--dev-key", key, "--listen", "127.0.0.1:0"];
+        all.extend(arguments);
+        Gateway::launch(folder, shards, &all)
+    }
+
+    /// Starts a gateway that other machines can reach, at this address, with a key in the same place.
+    pub fn start_at(listen: &str, shards: usize, arguments: &[&str]) -> Gateway {
+        let folder = TempDir::new().expect("a folder for the test");
+        std::fs::write(folder.path().join("key"), [b'k'; 48]).expect("the folder takes it");
+        let settings = folder.path().join("longhaul.toml");
+        let text = "[[auth.keys]]\nalgorithm = \"HS256\"\nfile = \"key\"\n";
+        std::fs::write(&settings, text).expect("the folder takes it");
+        let settings = settings
+            .to_str()
+            .expect("temporary folders have plain names");
+        let mut all = vec!["--config", settings, "--listen", listen];
+        all.extend(arguments);
+        Gateway::launch(folder, shards, &all)
+    }
+
+    fn launch(folder: TempDir, shards: usize, arguments: &[&str]) -> Gateway {
         let mut process = bound_to_this_thread(env!("CARGO_BIN_EXE_longhaul"))
             .arg("run")
-            .arg("--dev")
-            .arg("--dev-key")
-            .arg(folder.path().join("key"))
-            .args(["--listen", "127.0.0.1:0"])
             .args(["--control-listen", "127.0.0.1:0"])
             .args(["--shards", &shards.to_string()])
             .args(arguments)
@@ -121,6 +140,19 @@ impl Gateway {
         let key = self.key();
         let key = key.to_str().expect("temporary folders have plain names");
         token(&["--dev-key", key], role, fleet, subject)
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        self.log
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
     }
 
     /// Asks the process to stop, with a signal.
