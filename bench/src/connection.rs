@@ -172,7 +172,8 @@ impl Connection {
     }
 
     /// Reads until the socket is empty and hands each message to `take`, with the time when its last byte was read; what
-    /// `take` writes into its last argument is sent. `buffer` is shared by all connections.
+    /// `take` writes into its last argument is sent. `buffer` is shared by all connections. `ended`: the gateway has ended
+    /// its half, and no further event will say so, so this reads up to that end.
     ///
     /// # Errors
     /// The connection ended.
@@ -180,6 +181,7 @@ impl Connection {
         &mut self,
         handshake: &Handshake,
         buffer: &mut Vec<u8>,
+        ended: bool,
         take: &mut impl FnMut(Incoming<'_>, u64, &mut Vec<u8>),
     ) -> Result<(), Closed> {
         loop {
@@ -204,7 +206,7 @@ impl Connection {
                 self.partial.clear();
                 self.partial.extend_from_slice(&buffer[used..filled]);
             }
-            if filled < buffer.len() {
+            if filled < buffer.len() && !ended {
                 return Ok(());
             }
         }

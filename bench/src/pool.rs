@@ -121,7 +121,8 @@ impl Pool {
             }
             if event.is_readable() || event.is_read_closed() {
                 let slot = &mut self.connections[id];
-                read(slot, id, &self.handshake, &mut self.buffer, handler);
+                let ended = event.is_read_closed();
+                read(slot, id, &self.handshake, &mut self.buffer, ended, handler);
             }
         }
         Ok(handled)
@@ -131,7 +132,7 @@ impl Pool {
     pub fn sweep(&mut self, ids: std::ops::Range<usize>, handler: &mut impl Handler) {
         for id in ids {
             let slot = &mut self.connections[id];
-            read(slot, id, &self.handshake, &mut self.buffer, handler);
+            read(slot, id, &self.handshake, &mut self.buffer, false, handler);
         }
     }
 }
@@ -150,14 +151,51 @@ fn read(
     id: usize,
     handshake: &Handshake,
     buffer: &mut Vec<u8>,
+    ended: bool,
     handler: &mut impl Handler,
 ) {
     let Some(connection) = slot else { return };
     let mut take = |incoming: Incoming<'_>, now, reply: &mut Vec<u8>| {
         handler.incoming(id, incoming, now, reply)
     };
-    if let Err(why) = connection.readable(handshake, buffer, &mut take) {
+    if let Err(why) = connection.readable(handshake, buffer, ended, &mut take) {
         *slot = None;
         handler.closed(id, why);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    struct Ends(Vec<Closed>);
+
+    impl Handler for Ends {
+        fn incoming(&mut self, _: usize, _: Incoming<'_>, _: u64, _: &mut Vec<u8>) {}
+
+        fn closed(&mut self, _: usize, why: Closed) {
+            self.0.push(why);
+        }
+    }
+
+    /// Both are one edge to epoll: there is no second event for the end.
+    #[test]
+    fn an_end_that_comes_with_the_last_bytes_is_noticed() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let handshake = Handshake::new("h", "/v1");
+        let mut pool = Pool::new(listener.local_addr().unwrap(), handshake, 0).unwrap();
+        let mut ends = Ends(Vec::new());
+        pool.open("token", &mut ends);
+        let (mut peer, _) = listener.accept().unwrap();
+        pool.turn(Duration::from_secs(1), &mut ends).unwrap();
+        assert!(peer.read(&mut [0; 4_096]).unwrap() > 0);
+        peer.write_all(b"HTTP/1.1 101").unwrap();
+        drop(peer);
+        for _ in 0..20 {
+            pool.turn(Duration::from_millis(50), &mut ends).unwrap();
+        }
+        assert!(matches!(ends.0[..], [Closed::Eof]));
     }
 }
