@@ -33,6 +33,8 @@ pub struct Pool {
     target: SocketAddr,
     /// How many connections other processes have before this one's first.
     offset: usize,
+    /// `SO_RCVBUF` of connections that are opened from now on; none: as the kernel likes.
+    pub receive_buffer_bytes: Option<usize>,
 }
 
 impl Pool {
@@ -50,32 +52,36 @@ impl Pool {
             handshake,
             target,
             offset,
+            receive_buffer_bytes: None,
         })
     }
 
     /// Opens the next connection; its id.
     pub fn open(&mut self, token: &str, handler: &mut impl Handler) -> usize {
         let id = self.connections.len();
-        let source = source_address(self.target, self.offset + id);
-        let request = self.handshake.request(token);
-        let opened = Connection::open(self.target, source, request).and_then(|mut connection| {
-            let both = Interest::READABLE | Interest::WRITABLE;
-            self.poll
-                .registry()
-                .register(&mut connection.stream, Token(id), both)?;
-            Ok(connection)
-        });
-        match opened {
-            Ok(connection) => self.connections.push(Some(connection)),
-            Err(why) => {
-                self.connections.push(None);
-                handler.closed(id, why);
-            }
-        }
+        self.connections.push(None);
+        self.reopen(id, token, handler);
         id
     }
 
-    /// Takes a connection off epoll; from now on it is read by [`Pool::sweep`].
+    /// Opens connection `id` again; what it was is dropped.
+    pub fn reopen(&mut self, id: usize, token: &str, handler: &mut impl Handler) {
+        self.connections[id] = None;
+        let source = source_address(self.target, self.offset + id);
+        let request = self.handshake.request(token);
+        let buffer = self.receive_buffer_bytes;
+        let opened =
+            Connection::open(self.target, source, buffer, request).and_then(|mut connection| {
+                register(&self.poll, id, &mut connection)?;
+                Ok(connection)
+            });
+        match opened {
+            Ok(connection) => self.connections[id] = Some(connection),
+            Err(why) => handler.closed(id, why),
+        }
+    }
+
+    /// Takes a connection off epoll; from now on nothing but [`Pool::sweep`] reads it, until it is attached again.
     pub fn detach(&mut self, id: usize) {
         if let Some(connection) = &mut self.connections[id] {
             // It fails only for a socket that is not registered, which is what is wanted.
@@ -135,6 +141,12 @@ impl Pool {
             read(slot, id, &self.handshake, &mut self.buffer, false, handler);
         }
     }
+}
+
+fn register(poll: &Poll, id: usize, connection: &mut Connection) -> std::io::Result<()> {
+    let both = Interest::READABLE | Interest::WRITABLE;
+    poll.registry()
+        .register(&mut connection.stream, Token(id), both)
 }
 
 /// Where client number `client` of a run connects from: 127.0.0.2 and up, if the gateway is on this machine.
