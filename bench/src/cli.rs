@@ -29,6 +29,8 @@ pub enum Command {
     Idle(Idle),
     /// Stop some dashboards' processes, and see what they cost the others and the gateway.
     Slow(Slow),
+    /// Connect many vehicles at once, several times, beside a load that must not notice.
+    Storm(Storm),
     /// A generator process (started by the others).
     #[command(hide = true)]
     Worker,
@@ -196,6 +198,44 @@ pub struct Slow {
     pub result: ResultArgs,
 }
 
+/// `storm`.
+#[derive(Debug, Args)]
+pub struct Storm {
+    /// Vehicles that connect at once.
+    #[arg(long, default_value_t = 10_000)]
+    pub connections: u32,
+    /// How often they all drop and come back, the first time included.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
+    pub rounds: u32,
+    /// Vehicles that are there before, one connection each.
+    #[arg(long, default_value_t = 500)]
+    pub vehicles: u32,
+    /// Updates a second, of all of these together.
+    #[arg(long, default_value_t = 5_000)]
+    pub rate: u32,
+    /// Dashboards that are there before.
+    #[arg(long, default_value_t = 100)]
+    pub dashboards: u32,
+    /// How many vehicles each dashboard watches, or "all".
+    #[arg(long, default_value = "50")]
+    pub watch: Watch,
+    /// Seconds before the storm.
+    #[arg(long, default_value_t = 5.0, value_parser = positive)]
+    pub quiet_seconds: f64,
+    /// Seconds after which a round is given up.
+    #[arg(long, default_value_t = 60.0, value_parser = positive)]
+    pub round_seconds: f64,
+    /// Which gateway.
+    #[command(flatten)]
+    pub gateway: GatewayArgs,
+    /// How to generate.
+    #[command(flatten)]
+    pub generator: GeneratorArgs,
+    /// What to do with the result.
+    #[command(flatten)]
+    pub result: ResultArgs,
+}
+
 /// Who is held idle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum IdleRole {
@@ -347,6 +387,7 @@ mod tests {
             "longhaul-bench fanout --spawn --seconds NaN",
             "longhaul-bench replay --spawn",
             "longhaul-bench fanout --spawn --watch some",
+            "longhaul-bench storm --spawn --rounds 0",
         ] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::audience::{Audience, Watch};
 use crate::checker::{Counts, Epoch, Phase};
 use crate::resume::Resumed;
+use crate::storm::herd::{Round, StormTask};
 use crate::token::Role;
 
 /// The first line that a generator process reads.
@@ -43,6 +44,8 @@ pub enum Task {
     Load(LoadTask),
     /// Holds idle connections.
     Hold(HoldTask),
+    /// Connects many at once.
+    Storm(StormTask),
 }
 
 /// See [`Task::Load`].
@@ -161,6 +164,8 @@ pub enum Notice {
         /// Why, the first few.
         reasons: Vec<String>,
     },
+    /// The end of a round of a storm.
+    Round(Box<Round>),
     /// It cannot go on.
     Failed(String),
 }

@@ -5,11 +5,11 @@
 //!
 //! - What is sent, and when: [`schedule`] (open loop, synthetic), [`timeline`] (a [`trace`]). Who watches: [`audience`].
 //! - A generator: [`load`] (its loop), [`clients`] (what its connections say), [`hold`] (idle connections),
-//!   on [`pool`], [`connection`], [`handshake`],
+//!   [`storm::herd`] (all at once), on [`pool`], [`connection`], [`handshake`],
 //!   [`frames`], [`subscribe`] and [`token`].
 //! - What arrived: [`checker`] on [`seen`], [`resume`] after a stop. What it cost: [`usage`], [`metrics`]. What became of
 //!   it: [`report`], [`checks`].
-//! - The subcommands: [`fanout`], [`replay`], [`slow`] (through [`run`] and [`desk`]), [`idle`];
+//! - The subcommands: [`fanout`], [`replay`], [`slow`], [`storm`] (through [`run`] and [`desk`]), [`idle`];
 //!   what the user sees: [`view`], [`live`].
 #![forbid(unsafe_code)]
 
@@ -40,6 +40,7 @@ mod run;
 mod schedule;
 mod seen;
 mod slow;
+mod storm;
 mod subscribe;
 mod timeline;
 mod token;
@@ -75,6 +76,7 @@ fn main() -> ExitCode {
             ))
         }),
         Command::Idle(args) => with_signals(|interrupted| idle::run(&args, interrupted)),
+        Command::Storm(args) => with_signals(|interrupted| storm::run(&args, interrupted)),
         Command::Slow(args) => with_signals(|interrupted| slow::run(&args, interrupted)),
     };
     result.unwrap_or_else(|error| {

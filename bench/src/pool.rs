@@ -64,6 +64,11 @@ impl Pool {
         id
     }
 
+    /// Room for connections 0 to `slots`, none of them open yet.
+    pub fn reserve(&mut self, slots: usize) {
+        self.connections.resize_with(slots, || None);
+    }
+
     /// Opens connection `id` again; what it was is dropped.
     pub fn reopen(&mut self, id: usize, token: &str, handler: &mut impl Handler) {
         self.connections[id] = None;
@@ -79,6 +84,11 @@ impl Pool {
             Ok(connection) => self.connections[id] = Some(connection),
             Err(why) => handler.closed(id, why),
         }
+    }
+
+    /// Drops a connection abruptly: the kernel sends a reset. The handler is not told.
+    pub fn reset(&mut self, id: usize) {
+        self.connections[id] = None;
     }
 
     /// Takes a connection off epoll; from now on nothing but [`Pool::sweep`] reads it, until it is attached again.
