@@ -31,6 +31,8 @@ pub enum Command {
     Slow(Slow),
     /// Connect many vehicles at once, several times, beside a load that must not notice.
     Storm(Storm),
+    /// Let a fleet's clients come, go and misbehave, and see whether the gateway forgets them.
+    Churn(Churn),
     /// A generator process (started by the others).
     #[command(hide = true)]
     Worker,
@@ -236,6 +238,32 @@ pub struct Storm {
     pub result: ResultArgs,
 }
 
+/// `churn`.
+#[derive(Debug, Args)]
+pub struct Churn {
+    /// For how long.
+    #[arg(long, default_value_t = 60.0, value_parser = positive)]
+    pub seconds: f64,
+    /// Vehicles. Each may be connected twice for a while.
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
+    pub vehicles: u32,
+    /// Dashboards.
+    #[arg(long, default_value_t = 100)]
+    pub dashboards: u32,
+    /// Seed of what each client does.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Which gateway.
+    #[command(flatten)]
+    pub gateway: GatewayArgs,
+    /// Its metrics.
+    #[command(flatten)]
+    pub control: ControlArgs,
+    /// What to do with the result.
+    #[command(flatten)]
+    pub result: ResultArgs,
+}
+
 /// Who is held idle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum IdleRole {
@@ -387,6 +415,8 @@ mod tests {
             "longhaul-bench fanout --spawn --seconds NaN",
             "longhaul-bench replay --spawn",
             "longhaul-bench fanout --spawn --watch some",
+            "longhaul-bench churn --spawn --control 127.0.0.1:1",
+            "longhaul-bench churn --url ws://h:1 --key k --control nowhere",
             "longhaul-bench storm --spawn --rounds 0",
         ] {
             assert!(parse(wrong).is_err(), "{wrong}");

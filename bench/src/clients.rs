@@ -286,7 +286,7 @@ impl<P: Plan> Handler for Clients<'_, P> {
 }
 
 /// A fix out of the 24 bytes in which it travels.
-fn read_fix(bytes: &[u8]) -> Fix {
+pub fn read_fix(bytes: &[u8]) -> Fix {
     // The slice is a chunk of exactly 24 bytes; the fallback is never taken, and costs nothing.
     let bytes: [u8; 24] = bytes.try_into().unwrap_or([0; 24]);
     let word =

@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::audience::{Audience, Watch};
 use crate::checker::{Counts, Epoch, Phase};
+use crate::churn::crowd::ChurnTask;
+use crate::churn::tally::Tally;
 use crate::resume::Resumed;
 use crate::storm::herd::{Round, StormTask};
 use crate::token::Role;
@@ -46,6 +48,8 @@ pub enum Task {
     Hold(HoldTask),
     /// Connects many at once.
     Storm(StormTask),
+    /// Comes and goes.
+    Churn(ChurnTask),
 }
 
 /// See [`Task::Load`].
@@ -166,6 +170,8 @@ pub enum Notice {
     },
     /// The end of a round of a storm.
     Round(Box<Round>),
+    /// The end of a churn.
+    Churned(Box<Tally>),
     /// It cannot go on.
     Failed(String),
 }

@@ -5,17 +5,18 @@
 //!
 //! - What is sent, and when: [`schedule`] (open loop, synthetic), [`timeline`] (a [`trace`]). Who watches: [`audience`].
 //! - A generator: [`load`] (its loop), [`clients`] (what its connections say), [`hold`] (idle connections),
-//!   [`storm::herd`] (all at once), on [`pool`], [`connection`], [`handshake`],
+//!   [`storm::herd`] (all at once), [`churn::crowd`] (random lives), on [`pool`], [`connection`], [`handshake`],
 //!   [`frames`], [`subscribe`] and [`token`].
 //! - What arrived: [`checker`] on [`seen`], [`resume`] after a stop. What it cost: [`usage`], [`metrics`]. What became of
 //!   it: [`report`], [`checks`].
-//! - The subcommands: [`fanout`], [`replay`], [`slow`], [`storm`] (through [`run`] and [`desk`]), [`idle`];
+//! - The subcommands: [`fanout`], [`replay`], [`slow`], [`storm`] (through [`run`] and [`desk`]), [`idle`], [`churn`];
 //!   what the user sees: [`view`], [`live`].
 #![forbid(unsafe_code)]
 
 mod audience;
 mod checker;
 mod checks;
+mod churn;
 mod cli;
 mod clients;
 mod clock;
@@ -76,6 +77,7 @@ fn main() -> ExitCode {
             ))
         }),
         Command::Idle(args) => with_signals(|interrupted| idle::run(&args, interrupted)),
+        Command::Churn(args) => with_signals(|interrupted| churn::run(&args, interrupted)),
         Command::Storm(args) => with_signals(|interrupted| storm::run(&args, interrupted)),
         Command::Slow(args) => with_signals(|interrupted| slow::run(&args, interrupted)),
     };

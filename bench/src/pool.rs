@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use mio::{Events, Interest, Poll, Token};
+use socket2::SockRef;
 
 use crate::connection::{Closed, Connection, Incoming};
 use crate::handshake::Handshake;
@@ -89,6 +90,24 @@ impl Pool {
     /// Drops a connection abruptly: the kernel sends a reset. The handler is not told.
     pub fn reset(&mut self, id: usize) {
         self.connections[id] = None;
+    }
+
+    /// Ends a connection in order but without a close frame. The handler is not told.
+    pub fn hang_up(&mut self, id: usize) {
+        if let Some(connection) = self.connections[id].take() {
+            // Should it fail, the connection ends with a reset.
+            let _ = SockRef::from(&connection.stream).set_linger(None);
+        }
+    }
+
+    /// Puts a detached connection on epoll again.
+    pub fn attach(&mut self, id: usize, handler: &mut impl Handler) {
+        if let Some(connection) = &mut self.connections[id]
+            && let Err(error) = register(&self.poll, id, connection)
+        {
+            self.connections[id] = None;
+            handler.closed(id, error.into());
+        }
     }
 
     /// Takes a connection off epoll; from now on nothing but [`Pool::sweep`] reads it, until it is attached again.
