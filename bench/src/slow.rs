@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use anyhow::bail;
+use anyhow::{bail, ensure};
 use serde_json::json;
 
 use crate::audience::Audience;
@@ -28,6 +28,8 @@ mod report;
 
 use report::{Findings, SlowReport};
 
+/// A generator takes a shorter time than half of this for a hiccup of the machine.
+const SHORT_STALL_SECONDS_MIN: f64 = 2.0;
 /// How often the gateway's memory and metrics are looked at.
 const LOOK: Duration = Duration::from_millis(250);
 /// How long those that hung get to read what waits for them.
@@ -41,6 +43,10 @@ const EVICTED: &str = "longhaul_connections_closed_total{cause=\"slow_consumer\"
 /// # Errors
 /// Arguments that do not fit together, a gateway or a generator that fails.
 pub fn run(args: &Slow, interrupted: &Interrupted) -> anyhow::Result<ExitCode> {
+    ensure!(
+        args.short_stall == 0.0 || args.short_stall >= SHORT_STALL_SECONDS_MIN,
+        "--short-stall must be 0 or at least {SHORT_STALL_SECONDS_MIN}: it could not be told from a busy machine"
+    );
     let phases = args.quiet_seconds + args.short_stall + args.stall_seconds;
     // The load is told to stop when all phases are over; this is only the most that it could take.
     let seconds = phases + 60.0 + FAREWELL_MAX.as_secs_f64();
@@ -148,7 +154,7 @@ fn measure(
     Ok(Some(Findings {
         healthy,
         phases: done.into_iter().map(|part| part.phases).collect(),
-        had_short_stall: args.short_stall > 0.0,
+        short_stall: (args.short_stall > 0.0).then(|| duration(args.short_stall)),
         stalled,
         eviction,
         rss_before: watch.before,

@@ -1,6 +1,7 @@
 //! The result of `slow`.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
@@ -23,7 +24,8 @@ pub struct Findings {
     pub healthy: Report,
     /// Their latencies, per process and phase.
     pub phases: Vec<Vec<Phase>>,
-    pub had_short_stall: bool,
+    /// How long the first stall was, if there was one.
+    pub short_stall: Option<Duration>,
     /// What each process of hanging dashboards found.
     pub stalled: Vec<Done>,
     pub(super) eviction: Eviction,
@@ -74,7 +76,11 @@ impl SlowReport {
     /// A histogram cannot be made (never, with these bounds).
     pub fn new(parameters: Value, stalled: u32, found: Findings) -> anyhow::Result<Self> {
         // Phases: all read; if there was a short stall, it and the recovery; the stall; after.
-        let stalls: &[usize] = if found.had_short_stall { &[1, 3] } else { &[1] };
+        let stalls: &[usize] = if found.short_stall.is_some() {
+            &[1, 3]
+        } else {
+            &[1]
+        };
         let mut stalled_counts = Counts::default();
         let mut stalled_closes = BTreeMap::new();
         let mut reasons = Vec::new();
@@ -85,8 +91,11 @@ impl SlowReport {
                 *stalled_closes.entry(code).or_default() += count;
             }
             reasons.extend(part.reasons.clone());
-            if let (true, Some(first)) = (found.had_short_stall, part.resumed.first()) {
-                resumed.get_or_insert_default().add(first);
+            if let Some(found) = found
+                .short_stall
+                .and_then(|stall| after(stall, &part.resumed))
+            {
+                resumed.get_or_insert_default().add(found);
             }
         }
         let growth = found
@@ -221,5 +230,28 @@ impl SlowReport {
             ),
         );
         checks::print(&self.failures);
+    }
+}
+
+/// What followed a stall of this length: a machine that is very busy may hold a process up for shorter times besides.
+fn after(stall: Duration, resumed: &[Resumed]) -> Option<&Resumed> {
+    let shortest_ms = stall.as_millis() as u64 * 9 / 10;
+    resumed.iter().find(|found| found.stopped_ms >= shortest_ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hiccup_is_not_taken_for_the_stall() {
+        let of = |stopped_ms| Resumed {
+            stopped_ms,
+            ..Resumed::default()
+        };
+        let resumed = [of(1_200), of(4_990), of(20_000)];
+        let stall = Duration::from_secs(5);
+        assert_eq!(after(stall, &resumed), Some(&resumed[1]));
+        assert_eq!(after(stall, &resumed[..1]), None);
     }
 }
