@@ -2,6 +2,7 @@
 //! knows every filter without being told.
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -86,11 +87,11 @@ impl Audience {
         }
     }
 
-    /// For each vehicle, how many dashboards watch it.
-    pub fn watchers(&self) -> Vec<u32> {
+    /// For each vehicle, how many of these dashboards watch it.
+    pub fn watchers(&self, dashboards: Range<usize>) -> Vec<u32> {
         let mut watchers = vec![0; self.vehicles as usize];
         let mut everywhere = 0;
-        for dashboard in 0..self.dashboards() {
+        for dashboard in dashboards {
             match self.filter(dashboard) {
                 Filter::All => everywhere += 1,
                 Filter::Some(vehicles) => {
@@ -142,9 +143,10 @@ mod tests {
     #[test]
     fn watchers_add_up() {
         let audience = Audience::new(100, 10, Watch::Count(200), 2, 7);
-        assert_eq!(audience.watchers(), vec![12; 100]);
+        assert_eq!(audience.watchers(0..12), vec![12; 100]);
+        assert_eq!(audience.watchers(10..12), vec![2; 100]);
         let audience = Audience::new(100, 4, Watch::Count(25), 1, 7);
-        assert_eq!(audience.watchers().iter().sum::<u32>(), 4 * 25 + 100);
+        assert_eq!(audience.watchers(0..5).iter().sum::<u32>(), 4 * 25 + 100);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use longhaul_codec::Fix;
 use serde::{Deserialize, Serialize};
 
 use crate::audience::{Audience, Filter};
+use crate::job::{Percentiles, add_pairs, pairs};
 use crate::schedule::{Identity, Plan};
 use crate::seen::{Arrival, Table};
 
@@ -58,6 +59,36 @@ pub struct Epoch {
     pub wall_ms: u64,
 }
 
+/// How soon things happened in a part of the run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Phase {
+    /// From due to received: microseconds and count.
+    pub latency: Vec<(u64, u64)>,
+    /// The longest, in nanoseconds.
+    pub latency_max_ns: u64,
+    /// From due to sent, in microseconds: how late the generator itself was.
+    pub late: Vec<(u64, u64)>,
+}
+
+/// The latencies of some phases, all processes together.
+///
+/// # Errors
+/// A histogram cannot be made (never, with these bounds).
+pub fn phase_percentiles(
+    processes: &[Vec<Phase>],
+    phases: &[usize],
+) -> anyhow::Result<Percentiles> {
+    let mut latency = Histogram::new_with_bounds(1, 600_000_000, 3)?;
+    let mut max_ns = 0;
+    for process in processes {
+        for phase in phases.iter().filter_map(|&phase| process.get(phase)) {
+            add_pairs(&mut latency, &phase.latency);
+            max_ns = max_ns.max(phase.latency_max_ns);
+        }
+    }
+    Ok(Percentiles::of(&latency, max_ns))
+}
+
 const NO_VEHICLE: u32 = u32::MAX;
 /// Gateway indexes are dense; one beyond this is a fault, not a reason to allocate.
 const INDEX_MAX: u32 = 64 << 20;
@@ -66,9 +97,9 @@ const INDEX_MAX: u32 = 64 << 20;
 pub struct Checker {
     /// What has been found so far.
     pub counts: Counts,
-    /// Microseconds from due to received, of every `sample_every`-th update.
+    /// Microseconds from due to received, of every `sample_every`-th update of this phase.
     pub latency_us: Histogram<u64>,
-    /// The longest of all, not only of the sampled ones.
+    /// The longest of this phase, not only of the sampled ones.
     pub latency_max_ns: u64,
     /// Per dashboard of this process: distinct updates delivered.
     pub delivered: Vec<u64>,
@@ -111,6 +142,17 @@ impl Checker {
     /// The run begins. Updates received before it are snapshots.
     pub fn begin(&mut self, epoch: Epoch) {
         self.epoch = epoch;
+    }
+
+    /// Latencies up to here, from the last such call on.
+    pub fn end_phase(&mut self) -> Phase {
+        let phase = Phase {
+            latency: pairs(&self.latency_us),
+            latency_max_ns: std::mem::take(&mut self.latency_max_ns),
+            late: Vec::new(),
+        };
+        self.latency_us.reset();
+        phase
     }
 
     /// The gateway told a dashboard that `index` stands for `vehicle`. True if it is new to that dashboard and watched.

@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -26,6 +27,12 @@ pub enum Command {
     Fanout(Fanout),
     /// Hold idle connections, and measure what they cost.
     Idle(Idle),
+    /// Stop some dashboards' processes, and see what they cost the others and the gateway.
+    Slow(Slow),
+    /// Connect many vehicles at once, several times, beside a load that must not notice.
+    Storm(Storm),
+    /// Let a fleet's clients come, go and misbehave, and see whether the gateway forgets them.
+    Churn(Churn),
     /// A generator process (started by the others).
     #[command(hide = true)]
     Worker,
@@ -143,6 +150,120 @@ pub struct Idle {
     pub json: Option<PathBuf>,
 }
 
+/// `slow`.
+#[derive(Debug, Args)]
+pub struct Slow {
+    /// Dashboards that will hang.
+    #[arg(long, default_value_t = 500)]
+    pub stalled: u32,
+    /// Dashboards that go on reading.
+    #[arg(long, default_value_t = 500)]
+    pub healthy: u32,
+    /// Vehicles, one connection each.
+    #[arg(long, default_value_t = 1_000)]
+    pub vehicles: u32,
+    /// Updates a second, of all vehicles together.
+    #[arg(long, default_value_t = 20_000)]
+    pub rate: u32,
+    /// How many vehicles each healthy dashboard watches, or "all".
+    #[arg(long, default_value = "50")]
+    pub watch: Watch,
+    /// How many vehicles each hanging dashboard watches, or "all": enough to fill its socket soon.
+    #[arg(long, default_value = "all")]
+    pub stalled_watch: Watch,
+    /// How often each hanging dashboard wants positions, at most, so that it costs little while it still reads.
+    #[arg(long, default_value_t = 250)]
+    pub stalled_min_interval_ms: u32,
+    /// Receive buffer of each hanging dashboard's socket: small, so that it fills soon.
+    #[arg(long, default_value_t = 4_096)]
+    pub stalled_receive_buffer: usize,
+    /// Seconds for which everybody reads.
+    #[arg(long, default_value_t = 5.0, value_parser = positive)]
+    pub quiet_seconds: f64,
+    /// Seconds of a first stall, too short to be evicted; 0: none.
+    #[arg(long, default_value_t = 5.0, value_parser = not_negative)]
+    pub short_stall: f64,
+    /// Seconds of the second stall, at most: it ends when all that hang have been evicted.
+    #[arg(long, default_value_t = 45.0, value_parser = positive)]
+    pub stall_seconds: f64,
+    /// Which gateway.
+    #[command(flatten)]
+    pub gateway: GatewayArgs,
+    /// Its metrics.
+    #[command(flatten)]
+    pub control: ControlArgs,
+    /// How to generate.
+    #[command(flatten)]
+    pub generator: GeneratorArgs,
+    /// What to do with the result.
+    #[command(flatten)]
+    pub result: ResultArgs,
+}
+
+/// `storm`.
+#[derive(Debug, Args)]
+pub struct Storm {
+    /// Vehicles that connect at once.
+    #[arg(long, default_value_t = 10_000)]
+    pub connections: u32,
+    /// How often they all drop and come back, the first time included.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
+    pub rounds: u32,
+    /// Vehicles that are there before, one connection each.
+    #[arg(long, default_value_t = 500)]
+    pub vehicles: u32,
+    /// Updates a second, of all of these together.
+    #[arg(long, default_value_t = 5_000)]
+    pub rate: u32,
+    /// Dashboards that are there before.
+    #[arg(long, default_value_t = 100)]
+    pub dashboards: u32,
+    /// How many vehicles each dashboard watches, or "all".
+    #[arg(long, default_value = "50")]
+    pub watch: Watch,
+    /// Seconds before the storm.
+    #[arg(long, default_value_t = 5.0, value_parser = positive)]
+    pub quiet_seconds: f64,
+    /// Seconds after which a round is given up.
+    #[arg(long, default_value_t = 60.0, value_parser = positive)]
+    pub round_seconds: f64,
+    /// Which gateway.
+    #[command(flatten)]
+    pub gateway: GatewayArgs,
+    /// How to generate.
+    #[command(flatten)]
+    pub generator: GeneratorArgs,
+    /// What to do with the result.
+    #[command(flatten)]
+    pub result: ResultArgs,
+}
+
+/// `churn`.
+#[derive(Debug, Args)]
+pub struct Churn {
+    /// For how long.
+    #[arg(long, default_value_t = 60.0, value_parser = positive)]
+    pub seconds: f64,
+    /// Vehicles. Each may be connected twice for a while.
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
+    pub vehicles: u32,
+    /// Dashboards.
+    #[arg(long, default_value_t = 100)]
+    pub dashboards: u32,
+    /// Seed of what each client does.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Which gateway.
+    #[command(flatten)]
+    pub gateway: GatewayArgs,
+    /// Its metrics.
+    #[command(flatten)]
+    pub control: ControlArgs,
+    /// What to do with the result.
+    #[command(flatten)]
+    pub result: ResultArgs,
+}
+
 /// Who is held idle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum IdleRole {
@@ -187,6 +308,21 @@ pub struct GatewayArgs {
     pub gateway_arg: Vec<String>,
 }
 
+/// Where the tested gateway's metrics are.
+#[derive(Debug, Args)]
+pub struct ControlArgs {
+    /// The running gateway's control listener.
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "spawn", value_parser = address)]
+    pub control: Option<SocketAddr>,
+}
+
+impl ControlArgs {
+    /// The control listener of a gateway that may be `known` because we started it.
+    pub fn or_known(&self, known: Option<SocketAddr>) -> Option<SocketAddr> {
+        self.control.or(known)
+    }
+}
+
 /// How the load is made.
 #[derive(Debug, Args)]
 pub struct GeneratorArgs {
@@ -217,6 +353,15 @@ pub struct ResultArgs {
 
 /// A day, the longest that anything here takes.
 const SECONDS_MAX: f64 = 86_400.0;
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let mut found = text
+        .to_socket_addrs()
+        .map_err(|error| format!("\"{text}\" is no HOST:PORT: {error}"))?;
+    found
+        .next()
+        .ok_or_else(|| format!("\"{text}\" has no address"))
+}
 
 fn positive(text: &str) -> Result<f64, String> {
     not_negative(text).and_then(|value| {
@@ -259,6 +404,9 @@ mod tests {
         let parse = |line: &str| Cli::try_parse_from(line.split(' '));
         assert!(parse("longhaul-bench fanout --spawn").is_ok());
         assert!(parse("longhaul-bench fanout --url ws://h:1 --key k").is_ok());
+        assert!(
+            parse("longhaul-bench slow --url ws://h:1 --key k --control 127.0.0.1:9401").is_ok()
+        );
         for wrong in [
             "longhaul-bench fanout",
             "longhaul-bench fanout --url ws://h:1",
@@ -267,6 +415,9 @@ mod tests {
             "longhaul-bench fanout --spawn --seconds NaN",
             "longhaul-bench replay --spawn",
             "longhaul-bench fanout --spawn --watch some",
+            "longhaul-bench churn --spawn --control 127.0.0.1:1",
+            "longhaul-bench churn --url ws://h:1 --key k --control nowhere",
+            "longhaul-bench storm --spawn --rounds 0",
         ] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }

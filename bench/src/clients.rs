@@ -1,11 +1,15 @@
 //! The vehicles and dashboards of one generator process: what they answer, and what they hand to the checker.
 
+use std::collections::BTreeMap;
+
 use longhaul_codec::{AckKind, Encoder, Fix, MessageRef, Role as WireRole, decode};
 
 use crate::audience::{Audience, Filter, Watch};
 use crate::checker::Checker;
 use crate::connection::{Closed, Incoming};
+use crate::job::Share;
 use crate::pool::Handler;
+use crate::resume::Resumptions;
 use crate::schedule::Plan;
 use crate::subscribe::{self, Wanted};
 use crate::token::FLEET;
@@ -31,6 +35,10 @@ pub struct Clients<'a, P> {
     pub closed: usize,
     /// Those of them that were vehicles.
     pub closed_vehicles: usize,
+    /// All of them by close code.
+    pub closes: BTreeMap<u16, u64>,
+    /// What came after this process had been stopped for a while.
+    pub resumptions: Resumptions,
     /// Ids that dashboards were given, of those they watch.
     pub named: usize,
     /// Pings of vehicles that were answered.
@@ -40,6 +48,7 @@ pub struct Clients<'a, P> {
     /// Why connections ended and what errors said, the first few.
     pub reasons: Vec<String>,
     audience: &'a Audience,
+    min_interval_ms: u32,
     encoder: Encoder,
     /// Per dashboard: acknowledgements that are still to come.
     acks: Vec<u32>,
@@ -48,39 +57,44 @@ pub struct Clients<'a, P> {
 }
 
 impl<'a, P: Plan> Clients<'a, P> {
-    /// The part of process `process` of `processes`.
+    /// What process `process` of `processes` has of their `share`.
     ///
     /// # Errors
     /// The checker cannot be made.
     pub fn new(
         plan: &'a P,
         audience: &'a Audience,
+        share: &Share,
         process: usize,
         processes: usize,
         sample_every: u32,
     ) -> anyhow::Result<Self> {
-        let vehicles = (0..plan.vehicles())
+        let vehicles = if share.vehicles { plan.vehicles() } else { 0 };
+        let vehicles = (0..vehicles).skip(process).step_by(processes).collect();
+        let dashboards: Vec<usize> = share
+            .dashboards
+            .clone()
             .skip(process)
             .step_by(processes)
             .collect();
-        let dashboards: Vec<usize> = (0..audience.dashboards())
-            .skip(process)
-            .step_by(processes)
-            .collect();
+        let dashboards_of_process = dashboards.len();
         Ok(Self {
             plan,
             checker: Checker::new(audience, &dashboards, sample_every)?,
             vehicles,
-            acks: vec![0; dashboards.len()],
+            acks: vec![0; dashboards_of_process],
             dashboards,
             ready: 0,
             closed: 0,
             closed_vehicles: 0,
+            closes: BTreeMap::new(),
+            resumptions: Resumptions::new(dashboards_of_process),
             named: 0,
             pongs: 0,
             errors: 0,
             reasons: Vec::new(),
             audience,
+            min_interval_ms: share.min_interval_ms,
             encoder: Encoder::new(),
             closing: false,
         })
@@ -140,7 +154,15 @@ impl<'a, P: Plan> Clients<'a, P> {
         match message {
             MessageRef::Positions(positions) => {
                 let fixes = positions.fixes().bytes().chunks_exact(24).map(read_fix);
-                self.checker.positions(self.plan, at, fixes, bytes, now_ns);
+                let before = self.checker.counts;
+                self.checker
+                    .positions(self.plan, at, fixes.clone(), bytes, now_ns);
+                if self.resumptions.awaits(at) {
+                    let oldest_ms = fixes.map(|fix| fix.time_ms).min();
+                    let encoded_ms = positions.gateway_time_ms();
+                    self.resumptions
+                        .took(at, encoded_ms, oldest_ms, &before, &self.checker.counts);
+                }
             }
             MessageRef::Names(names) => self.names(at, names),
             MessageRef::Ack(ack) if ack.kind() == AckKind::Subscribe.into() => {
@@ -168,7 +190,13 @@ impl<'a, P: Plan> Clients<'a, P> {
                         Wanted::Vehicles(vehicles.iter().map(|&v| self.plan.id(v)).collect())
                     }
                 };
-                self.acks[at] = subscribe::write_frames(reply, &mut self.encoder, wanted, limit);
+                self.acks[at] = subscribe::write_frames(
+                    reply,
+                    &mut self.encoder,
+                    wanted,
+                    self.min_interval_ms,
+                    limit,
+                );
                 if self.acks[at] == 0 {
                     self.ready += 1;
                 }
@@ -230,6 +258,7 @@ impl<'a, P: Plan> Clients<'a, P> {
 
 impl<P: Plan> Handler for Clients<'_, P> {
     fn incoming(&mut self, id: usize, incoming: Incoming<'_>, now_ns: u64, reply: &mut Vec<u8>) {
+        self.resumptions.at(now_ns);
         match incoming {
             Incoming::Upgraded => {}
             Incoming::Pong => self.pongs += 1,
@@ -250,13 +279,14 @@ impl<P: Plan> Handler for Clients<'_, P> {
         if !self.closing {
             self.closed += 1;
             self.closed_vehicles += usize::from(id < self.vehicles.len());
+            *self.closes.entry(why.code()).or_default() += 1;
             self.note(why.to_string());
         }
     }
 }
 
 /// A fix out of the 24 bytes in which it travels.
-fn read_fix(bytes: &[u8]) -> Fix {
+pub fn read_fix(bytes: &[u8]) -> Fix {
     // The slice is a chunk of exactly 24 bytes; the fallback is never taken, and costs nothing.
     let bytes: [u8; 24] = bytes.try_into().unwrap_or([0; 24]);
     let word =

@@ -61,12 +61,31 @@ pub enum Incoming<'a> {
     Pong,
 }
 
-/// A TCP socket that will connect to `target` from `source`.
+impl Closed {
+    /// The close code as libraries report it: 1006 if the connection ended without a close frame (RFC 6455 §7.1.5).
+    pub fn code(&self) -> u16 {
+        match self {
+            Self::Close { code, .. } => *code,
+            _ => 1006,
+        }
+    }
+}
+
+/// A TCP socket that will connect to `target` from `source`, with `receive_buffer_bytes` if the kernel's own choice is
+/// too large.
 ///
 /// # Errors
 /// The socket cannot be made or bound.
-pub fn client_socket(target: SocketAddr, source: Option<Ipv4Addr>) -> std::io::Result<Socket> {
+pub fn client_socket(
+    target: SocketAddr,
+    source: Option<Ipv4Addr>,
+    receive_buffer_bytes: Option<usize>,
+) -> std::io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(target), Type::STREAM, None)?;
+    if let Some(bytes) = receive_buffer_bytes {
+        // Before connect: the window scale that is agreed on then follows from it.
+        socket.set_recv_buffer_size(bytes)?;
+    }
     if let Some(source) = source {
         // The port is chosen by connect, which needs only the pair of addresses to be free.
         setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
@@ -96,9 +115,10 @@ impl Connection {
     pub fn open(
         target: SocketAddr,
         source: Option<Ipv4Addr>,
+        receive_buffer_bytes: Option<usize>,
         request: Vec<u8>,
     ) -> Result<Self, Closed> {
-        let socket = client_socket(target, source)?;
+        let socket = client_socket(target, source, receive_buffer_bytes)?;
         socket.set_nonblocking(true)?;
         match socket.connect(&target.into()) {
             Err(error) if error.raw_os_error() != Some(nix::libc::EINPROGRESS) => {
@@ -172,7 +192,8 @@ impl Connection {
     }
 
     /// Reads until the socket is empty and hands each message to `take`, with the time when its last byte was read; what
-    /// `take` writes into its last argument is sent. `buffer` is shared by all connections.
+    /// `take` writes into its last argument is sent. `buffer` is shared by all connections. `ended`: the gateway has ended
+    /// its half, and no further event will say so, so this reads up to that end.
     ///
     /// # Errors
     /// The connection ended.
@@ -180,6 +201,7 @@ impl Connection {
         &mut self,
         handshake: &Handshake,
         buffer: &mut Vec<u8>,
+        ended: bool,
         take: &mut impl FnMut(Incoming<'_>, u64, &mut Vec<u8>),
     ) -> Result<(), Closed> {
         loop {
@@ -204,7 +226,7 @@ impl Connection {
                 self.partial.clear();
                 self.partial.extend_from_slice(&buffer[used..filled]);
             }
-            if filled < buffer.len() {
+            if filled < buffer.len() && !ended {
                 return Ok(());
             }
         }

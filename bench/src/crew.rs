@@ -7,6 +7,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::job::{Job, Notice, Order};
 
@@ -80,6 +82,37 @@ impl Crew {
         }
     }
 
+    /// Stops all of them (SIGSTOP), as a client stops whose machine hangs: its sockets stay open and are not read.
+    ///
+    /// # Errors
+    /// One of them is gone.
+    pub fn pause(&self) -> anyhow::Result<()> {
+        self.signal(Signal::SIGSTOP)
+    }
+
+    /// Lets paused ones go on.
+    ///
+    /// # Errors
+    /// One of them is gone.
+    pub fn resume(&self) -> anyhow::Result<()> {
+        self.signal(Signal::SIGCONT)
+    }
+
+    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        for member in &self.members {
+            let pid = i32::try_from(member.child.id()).context("a process id out of range")?;
+            kill(Pid::from_raw(pid), signal).context("a generator process is gone")?;
+        }
+        Ok(())
+    }
+
+    /// Ends the input of all of them, which tells those that have not ended yet to do so.
+    pub fn dismiss(&mut self) {
+        for member in &mut self.members {
+            member.orders = None;
+        }
+    }
+
     /// Tells all of them.
     ///
     /// # Errors
@@ -100,9 +133,9 @@ impl Crew {
 
 impl Drop for Crew {
     fn drop(&mut self) {
-        for member in &mut self.members {
-            member.orders = None;
-        }
+        // One that is gone needs no more, and one that is paused could not end.
+        let _ = self.resume();
+        self.dismiss();
         for member in &mut self.members {
             reap(&mut member.child);
         }
@@ -119,7 +152,7 @@ fn forward(number: usize, stdout: impl BufRead, sender: &Sender<(usize, Option<N
         };
         let last = matches!(
             notice,
-            Notice::Done(_) | Notice::Held { .. } | Notice::Failed(_)
+            Notice::Done(_) | Notice::Held { .. } | Notice::Churned(_) | Notice::Failed(_)
         );
         if sender.send((number, Some(notice))).is_err() || last {
             return;

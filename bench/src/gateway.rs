@@ -35,6 +35,8 @@ pub struct Spawn {
 pub struct Gateway {
     /// Its data listener.
     pub target: SocketAddr,
+    /// Its control listener, if known: metrics and readiness.
+    pub control: Option<SocketAddr>,
     /// For the `Host` header.
     pub host: String,
     /// Path of the upgrade.
@@ -92,6 +94,7 @@ impl Gateway {
             .with_context(|| format!("starting {}", binary.display()))?;
         let mut gateway = Self {
             target: data,
+            control: Some(control),
             host: data.to_string(),
             path: "/v1".to_owned(),
             key,
@@ -123,6 +126,7 @@ impl Gateway {
             .with_context(|| format!("\"{host}\" has no address"))?;
         Ok(Self {
             target,
+            control: None,
             host: host.to_owned(),
             path: if path == "/" { "/v1".to_owned() } else { path },
             key: key.to_owned(),

@@ -26,6 +26,8 @@ pub enum Refusal {
         status: u16,
         /// Beginning of the body.
         reason: String,
+        /// `Retry-After`, in seconds.
+        retry_after: Option<u32>,
     },
     /// Not an HTTP response, or a wrong one.
     #[error("the answer to the upgrade is not valid: {0}")]
@@ -79,17 +81,18 @@ impl Handshake {
         if status != 101 {
             let body = &bytes[length..bytes.len().min(length + 300)];
             let reason = String::from_utf8_lossy(body).trim().to_owned();
-            return Err(Refusal::Status { status, reason });
+            let retry_after = header(&response, "retry-after").and_then(|value| value.parse().ok());
+            return Err(Refusal::Status {
+                status,
+                reason,
+                retry_after,
+            });
         }
         for (name, expected) in [
             ("sec-websocket-accept", self.accept.as_str()),
             ("sec-websocket-protocol", SUBPROTOCOL),
         ] {
-            let found = response
-                .headers
-                .iter()
-                .find(|header| header.name.eq_ignore_ascii_case(name))
-                .map(|header| String::from_utf8_lossy(header.value).trim().to_owned());
+            let found = header(&response, name);
             if found.as_deref() != Some(expected) {
                 return Err(Refusal::Invalid(format!(
                     "{name} is {found:?}, not {expected:?}"
@@ -98,6 +101,14 @@ impl Handshake {
         }
         Ok(Some(length))
     }
+}
+
+fn header(response: &httparse::Response<'_, '_>, name: &str) -> Option<String> {
+    response
+        .headers
+        .iter()
+        .find(|header| header.name.eq_ignore_ascii_case(name))
+        .map(|header| String::from_utf8_lossy(header.value).trim().to_owned())
 }
 
 #[cfg(test)]
@@ -131,8 +142,18 @@ mod tests {
         let expected = Refusal::Status {
             status: 401,
             reason: "token expired".to_owned(),
+            retry_after: None,
         };
         assert_eq!(handshake.answer(refused), Err(expected));
+        let busy = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\n\r\n";
+        assert!(matches!(
+            handshake.answer(busy),
+            Err(Refusal::Status {
+                status: 503,
+                retry_after: Some(5),
+                ..
+            })
+        ));
         assert!(matches!(
             handshake.answer(b"hello\r\n\r\n"),
             Err(Refusal::Invalid(_))

@@ -41,7 +41,11 @@ fn hold_bare(job: &Job, task: &HoldTask, orders: &Receiver<Order>) -> anyhow::Re
     let began = now_ns();
     let mut sockets: Vec<Socket> = Vec::with_capacity(task.connections as usize);
     for client in task.first..task.first + task.connections {
-        let socket = client_socket(job.target, source_address(job.target, client as usize))?;
+        let socket = client_socket(
+            job.target,
+            source_address(job.target, client as usize),
+            None,
+        )?;
         socket
             .connect(&job.target.into())
             .context("connecting to the bare listener")?;
@@ -213,7 +217,7 @@ impl Handler for Holders {
                     }
                 };
                 let limit = welcome.message_bytes_max().max(4_096) as usize;
-                self.acks[id] = subscribe::write_frames(reply, &mut self.encoder, wanted, limit);
+                self.acks[id] = subscribe::write_frames(reply, &mut self.encoder, wanted, 0, limit);
                 if self.acks[id] == 0 {
                     self.is_ready(id);
                 }

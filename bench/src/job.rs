@@ -1,6 +1,8 @@
 //! What the main process and its generator processes tell each other: one JSON value a line, on stdin and stdout.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,7 +11,11 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::audience::{Audience, Watch};
-use crate::checker::{Counts, Epoch};
+use crate::checker::{Counts, Epoch, Phase};
+use crate::churn::crowd::ChurnTask;
+use crate::churn::tally::Tally;
+use crate::resume::Resumed;
+use crate::storm::herd::{Round, StormTask};
 use crate::token::Role;
 
 /// The first line that a generator process reads.
@@ -40,6 +46,10 @@ pub enum Task {
     Load(LoadTask),
     /// Holds idle connections.
     Hold(HoldTask),
+    /// Connects many at once.
+    Storm(StormTask),
+    /// Comes and goes.
+    Churn(ChurnTask),
 }
 
 /// See [`Task::Load`].
@@ -49,10 +59,37 @@ pub struct LoadTask {
     pub load: Load,
     /// Who watches.
     pub audience: Audience,
+    /// Which of them these processes have.
+    pub share: Share,
     /// Shortest time between two turns of the loop.
     pub pace: Duration,
     /// Time between two [`Notice::Progress`].
     pub progress: Duration,
+}
+
+/// Which clients of a load a set of processes has between them, and how these dashboards read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    /// Whether they have the vehicles.
+    pub vehicles: bool,
+    /// Which of the audience's dashboards.
+    pub dashboards: Range<usize>,
+    /// With which `Subscribe.min_interval_ms`.
+    pub min_interval_ms: u32,
+    /// With which `SO_RCVBUF`; none: as the kernel likes.
+    pub receive_buffer_bytes: Option<usize>,
+}
+
+impl Share {
+    /// All vehicles, and these dashboards, with nothing special about how they read.
+    pub fn vehicles_and(dashboards: Range<usize>) -> Self {
+        Self {
+            vehicles: true,
+            dashboards,
+            min_interval_ms: 0,
+            receive_buffer_bytes: None,
+        }
+    }
 }
 
 /// What is sent.
@@ -102,6 +139,8 @@ pub struct HoldTask {
 pub enum Order {
     /// Sending begins at this instant.
     Start(Epoch),
+    /// From now on latencies count as the next phase's.
+    Phase,
     /// Finish now. The end of the input means the same.
     Stop,
 }
@@ -129,6 +168,10 @@ pub enum Notice {
         /// Why, the first few.
         reasons: Vec<String>,
     },
+    /// The end of a round of a storm.
+    Round(Box<Round>),
+    /// The end of a churn.
+    Churned(Box<Tally>),
     /// It cannot go on.
     Failed(String),
 }
@@ -219,6 +262,8 @@ pub struct Done {
     pub latency: Vec<(u64, u64)>,
     /// The longest latency.
     pub latency_max_ns: u64,
+    /// The same latencies, by phase: one more than there were [`Order::Phase`].
+    pub phases: Vec<Phase>,
     /// One in how many latencies is in the histogram.
     pub sample_every: u32,
     /// Sends, from due to done, in microseconds: value and count. Those that the gateway held up are not in it.
@@ -229,6 +274,10 @@ pub struct Done {
     pub unconfirmed: usize,
     /// Connections that ended during the run.
     pub disconnected: usize,
+    /// The same, by close code; 1006 without a close frame.
+    pub closes: BTreeMap<u16, u64>,
+    /// What dashboards got after this process had been stopped for a while, per time that it was.
+    pub resumed: Vec<Resumed>,
     /// Why, the first few, and `Error` messages.
     pub reasons: Vec<String>,
     /// `Error` messages and messages that do not decode.

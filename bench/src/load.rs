@@ -6,14 +6,14 @@ use std::time::Duration;
 use anyhow::bail;
 use hdrhistogram::Histogram;
 
-use crate::checker::Epoch;
+use crate::checker::{Epoch, Phase};
 use crate::clients::Clients;
 use crate::clock::now_ns;
 use crate::frames::{self, Opcode, PositionFrame};
 use crate::handshake::Handshake;
 use crate::job::{
     DashboardProgress, Done, Job, Load, LoadTask, Notice, Order, Percentiles, Progress, Ready,
-    pairs, tell,
+    add_pairs, pairs, tell,
 };
 use crate::pool::{OPENING_MAX, Pool};
 use crate::schedule::{Plan, Synthetic};
@@ -107,7 +107,7 @@ impl<'a, P: Plan> Engine<'a, P> {
 
     fn new(job: &'a Job, task: &'a LoadTask, plan: &'a P) -> anyhow::Result<Self> {
         let LoadTask { audience, load, .. } = task;
-        let watchers = audience.watchers();
+        let watchers = audience.watchers(task.share.dashboards.clone());
         let last_due_ns = (0..plan.vehicles())
             .filter_map(|v| {
                 plan.planned(v)
@@ -123,7 +123,14 @@ impl<'a, P: Plan> Engine<'a, P> {
             .sum();
         let busy = deliveries as f64 / job.processes as f64 / seconds > UNSAMPLED_PER_SECOND_MAX;
         let sample_every = if busy { SAMPLE_EVERY } else { 1 };
-        let clients = Clients::new(plan, audience, job.process, job.processes, sample_every)?;
+        let clients = Clients::new(
+            plan,
+            audience,
+            &task.share,
+            job.process,
+            job.processes,
+            sample_every,
+        )?;
         let connections = clients.vehicles.len() + clients.dashboards.len();
         let closely = clients
             .dashboards
@@ -138,15 +145,17 @@ impl<'a, P: Plan> Engine<'a, P> {
                     delivered: 0,
                 }
             });
+        let mut pool = Pool::new(
+            job.target,
+            Handshake::new(&job.host, &job.path),
+            job.process * connections,
+        )?;
+        pool.receive_buffer_bytes = task.share.receive_buffer_bytes;
         Ok(Self {
             job,
             task,
             plan,
-            pool: Pool::new(
-                job.target,
-                Handshake::new(&job.host, &job.path),
-                job.process * connections,
-            )?,
+            pool,
             // A zero mask costs neither side anything; a replay is small enough to mask as a real client does.
             frame: PositionFrame::new(matches!(load, Load::Fanout { .. }))?,
             rng: fastrand::Rng::with_seed(audience.seed),
@@ -231,7 +240,7 @@ impl<'a, P: Plan> Engine<'a, P> {
             match orders.try_recv() {
                 Ok(Order::Start(epoch)) => return Ok(Some(epoch)),
                 Ok(Order::Stop) | Err(TryRecvError::Disconnected) => return Ok(None),
-                Err(TryRecvError::Empty) => {
+                Ok(Order::Phase) | Err(TryRecvError::Empty) => {
                     self.pool
                         .turn(Duration::from_millis(5), &mut self.clients)?;
                 }
@@ -241,6 +250,7 @@ impl<'a, P: Plan> Engine<'a, P> {
 
     fn drive(&mut self, epoch: Epoch, orders: &Receiver<Order>) -> anyhow::Result<Done> {
         self.clients.checker.begin(epoch);
+        self.clients.resumptions.begin(now_ns());
         let expected = self.expected();
         let cpu_before = own_cpu_us();
         let mut cpu_sending = None;
@@ -249,8 +259,10 @@ impl<'a, P: Plan> Engine<'a, P> {
         // Traces report on whole seconds: progress is told between them, so that a rate never sees two or none.
         let mut next_progress = epoch.start_ns + self.task.progress.as_nanos() as u64 / 2;
         let mut stopped = false;
+        let mut phases = Vec::new();
         loop {
             let turn = now_ns();
+            self.clients.resumptions.at(turn);
             let more = !stopped && self.send_due(epoch, turn, &mut number);
             let before = self.clients.checker.counts.delivered;
             self.pool.turn(Duration::ZERO, &mut self.clients)?;
@@ -268,9 +280,13 @@ impl<'a, P: Plan> Engine<'a, P> {
                     break;
                 }
             }
+            match orders.try_recv() {
+                Ok(Order::Phase) => phases.push(self.end_phase()),
+                Ok(Order::Start(_)) | Err(TryRecvError::Empty) => {}
+                Ok(Order::Stop) | Err(TryRecvError::Disconnected) => stopped = true,
+            }
             // Without a single connection left there is nothing to wait for.
-            stopped |= self.clients.closed == self.clients.ready
-                || !matches!(orders.try_recv(), Err(TryRecvError::Empty));
+            stopped |= self.clients.closed == self.clients.ready;
             if turn >= next_progress {
                 next_progress += self.task.progress.as_nanos() as u64;
                 self.tell_progress(epoch, turn, cpu_before)?;
@@ -283,16 +299,29 @@ impl<'a, P: Plan> Engine<'a, P> {
         // The main process reads the gateway's CPU time now, before the pings below cost some.
         std::thread::sleep(BEFORE_CONFIRM);
         let unconfirmed = self.confirm()?;
+        phases.push(self.end_phase());
+        let mut latency = Histogram::new_with_bounds(1, 600_000_000, 3)?;
+        for phase in &phases {
+            add_pairs(&mut latency, &phase.latency);
+            add_pairs(&mut self.late_us, &phase.late);
+        }
         Ok(Done {
             counts: self.clients.checker.counts,
             sent: std::mem::take(&mut self.sent),
-            latency: pairs(&self.clients.checker.latency_us),
-            latency_max_ns: self.clients.checker.latency_max_ns,
+            latency: pairs(&latency),
+            latency_max_ns: phases
+                .iter()
+                .map(|phase| phase.latency_max_ns)
+                .max()
+                .unwrap_or(0),
+            phases,
             sample_every: self.clients.checker.sample_every(),
             late: pairs(&self.late_us),
             blocked: self.blocked,
             unconfirmed,
             disconnected: self.clients.closed,
+            closes: std::mem::take(&mut self.clients.closes),
+            resumed: self.clients.resumptions.take(),
             reasons: std::mem::take(&mut self.clients.reasons),
             errors: self.clients.errors,
             sent_ns,
@@ -300,6 +329,15 @@ impl<'a, P: Plan> Engine<'a, P> {
             settled_ns,
             cpu_us: cpu_sending.unwrap_or_else(|| own_cpu_us() - cpu_before),
         })
+    }
+
+    fn end_phase(&mut self) -> Phase {
+        let late = pairs(&self.late_us);
+        self.late_us.reset();
+        Phase {
+            late,
+            ..self.clients.checker.end_phase()
+        }
     }
 
     /// Updates that this process's dashboards should get in all.
@@ -327,7 +365,7 @@ impl<'a, P: Plan> Engine<'a, P> {
                 return true;
             }
             *number += 1;
-            if update.vehicle % processes != process {
+            if !self.task.share.vehicles || update.vehicle % processes != process {
                 continue;
             }
             let id = (update.vehicle / processes) as usize;

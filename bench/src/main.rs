@@ -4,19 +4,25 @@
 //! generator processes: this binary again, told what to do on standard input ([`worker`], [`job`], [`crew`]).
 //!
 //! - What is sent, and when: [`schedule`] (open loop, synthetic), [`timeline`] (a [`trace`]). Who watches: [`audience`].
-//! - A generator: [`load`] (its loop), [`clients`] (what its connections say), [`hold`] (idle connections), on [`pool`],
-//!   [`connection`], [`handshake`], [`frames`], [`subscribe`] and [`token`].
-//! - What arrived: [`checker`] on [`seen`]. What it cost: [`usage`]. What became of it: [`report`].
-//! - The subcommands: [`fanout`], [`replay`] (both through [`run`]), [`idle`]; what the user sees: [`view`], [`live`].
+//! - A generator: [`load`] (its loop), [`clients`] (what its connections say), [`hold`] (idle connections),
+//!   [`storm::herd`] (all at once), [`churn::crowd`] (random lives), on [`pool`], [`connection`], [`handshake`],
+//!   [`frames`], [`subscribe`] and [`token`].
+//! - What arrived: [`checker`] on [`seen`], [`resume`] after a stop. What it cost: [`usage`], [`metrics`]. What became of
+//!   it: [`report`], [`checks`].
+//! - The subcommands: [`fanout`], [`replay`], [`slow`], [`storm`] (through [`run`] and [`desk`]), [`idle`], [`churn`];
+//!   what the user sees: [`view`], [`live`].
 #![forbid(unsafe_code)]
 
 mod audience;
 mod checker;
+mod checks;
+mod churn;
 mod cli;
 mod clients;
 mod clock;
 mod connection;
 mod crew;
+mod desk;
 mod fanout;
 mod frames;
 mod gateway;
@@ -26,12 +32,16 @@ mod idle;
 mod job;
 mod live;
 mod load;
+mod metrics;
 mod pool;
 mod replay;
 mod report;
+mod resume;
 mod run;
 mod schedule;
 mod seen;
+mod slow;
+mod storm;
 mod subscribe;
 mod timeline;
 mod token;
@@ -67,6 +77,9 @@ fn main() -> ExitCode {
             ))
         }),
         Command::Idle(args) => with_signals(|interrupted| idle::run(&args, interrupted)),
+        Command::Churn(args) => with_signals(|interrupted| churn::run(&args, interrupted)),
+        Command::Storm(args) => with_signals(|interrupted| storm::run(&args, interrupted)),
+        Command::Slow(args) => with_signals(|interrupted| slow::run(&args, interrupted)),
     };
     result.unwrap_or_else(|error| {
         eprintln!("longhaul-bench: {error:#}");

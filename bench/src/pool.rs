@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use mio::{Events, Interest, Poll, Token};
+use socket2::SockRef;
 
 use crate::connection::{Closed, Connection, Incoming};
 use crate::handshake::Handshake;
@@ -33,6 +34,8 @@ pub struct Pool {
     target: SocketAddr,
     /// How many connections other processes have before this one's first.
     offset: usize,
+    /// `SO_RCVBUF` of connections that are opened from now on; none: as the kernel likes.
+    pub receive_buffer_bytes: Option<usize>,
 }
 
 impl Pool {
@@ -50,32 +53,64 @@ impl Pool {
             handshake,
             target,
             offset,
+            receive_buffer_bytes: None,
         })
     }
 
     /// Opens the next connection; its id.
     pub fn open(&mut self, token: &str, handler: &mut impl Handler) -> usize {
         let id = self.connections.len();
-        let source = source_address(self.target, self.offset + id);
-        let request = self.handshake.request(token);
-        let opened = Connection::open(self.target, source, request).and_then(|mut connection| {
-            let both = Interest::READABLE | Interest::WRITABLE;
-            self.poll
-                .registry()
-                .register(&mut connection.stream, Token(id), both)?;
-            Ok(connection)
-        });
-        match opened {
-            Ok(connection) => self.connections.push(Some(connection)),
-            Err(why) => {
-                self.connections.push(None);
-                handler.closed(id, why);
-            }
-        }
+        self.connections.push(None);
+        self.reopen(id, token, handler);
         id
     }
 
-    /// Takes a connection off epoll; from now on it is read by [`Pool::sweep`].
+    /// Room for connections 0 to `slots`, none of them open yet.
+    pub fn reserve(&mut self, slots: usize) {
+        self.connections.resize_with(slots, || None);
+    }
+
+    /// Opens connection `id` again; what it was is dropped.
+    pub fn reopen(&mut self, id: usize, token: &str, handler: &mut impl Handler) {
+        self.connections[id] = None;
+        let source = source_address(self.target, self.offset + id);
+        let request = self.handshake.request(token);
+        let buffer = self.receive_buffer_bytes;
+        let opened =
+            Connection::open(self.target, source, buffer, request).and_then(|mut connection| {
+                register(&self.poll, id, &mut connection)?;
+                Ok(connection)
+            });
+        match opened {
+            Ok(connection) => self.connections[id] = Some(connection),
+            Err(why) => handler.closed(id, why),
+        }
+    }
+
+    /// Drops a connection abruptly: the kernel sends a reset. The handler is not told.
+    pub fn reset(&mut self, id: usize) {
+        self.connections[id] = None;
+    }
+
+    /// Ends a connection in order but without a close frame. The handler is not told.
+    pub fn hang_up(&mut self, id: usize) {
+        if let Some(connection) = self.connections[id].take() {
+            // Should it fail, the connection ends with a reset.
+            let _ = SockRef::from(&connection.stream).set_linger(None);
+        }
+    }
+
+    /// Puts a detached connection on epoll again.
+    pub fn attach(&mut self, id: usize, handler: &mut impl Handler) {
+        if let Some(connection) = &mut self.connections[id]
+            && let Err(error) = register(&self.poll, id, connection)
+        {
+            self.connections[id] = None;
+            handler.closed(id, error.into());
+        }
+    }
+
+    /// Takes a connection off epoll; from now on nothing but [`Pool::sweep`] reads it, until it is attached again.
     pub fn detach(&mut self, id: usize) {
         if let Some(connection) = &mut self.connections[id] {
             // It fails only for a socket that is not registered, which is what is wanted.
@@ -121,7 +156,8 @@ impl Pool {
             }
             if event.is_readable() || event.is_read_closed() {
                 let slot = &mut self.connections[id];
-                read(slot, id, &self.handshake, &mut self.buffer, handler);
+                let ended = event.is_read_closed();
+                read(slot, id, &self.handshake, &mut self.buffer, ended, handler);
             }
         }
         Ok(handled)
@@ -131,9 +167,15 @@ impl Pool {
     pub fn sweep(&mut self, ids: std::ops::Range<usize>, handler: &mut impl Handler) {
         for id in ids {
             let slot = &mut self.connections[id];
-            read(slot, id, &self.handshake, &mut self.buffer, handler);
+            read(slot, id, &self.handshake, &mut self.buffer, false, handler);
         }
     }
+}
+
+fn register(poll: &Poll, id: usize, connection: &mut Connection) -> std::io::Result<()> {
+    let both = Interest::READABLE | Interest::WRITABLE;
+    poll.registry()
+        .register(&mut connection.stream, Token(id), both)
 }
 
 /// Where client number `client` of a run connects from: 127.0.0.2 and up, if the gateway is on this machine.
@@ -150,14 +192,51 @@ fn read(
     id: usize,
     handshake: &Handshake,
     buffer: &mut Vec<u8>,
+    ended: bool,
     handler: &mut impl Handler,
 ) {
     let Some(connection) = slot else { return };
     let mut take = |incoming: Incoming<'_>, now, reply: &mut Vec<u8>| {
         handler.incoming(id, incoming, now, reply)
     };
-    if let Err(why) = connection.readable(handshake, buffer, &mut take) {
+    if let Err(why) = connection.readable(handshake, buffer, ended, &mut take) {
         *slot = None;
         handler.closed(id, why);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    struct Ends(Vec<Closed>);
+
+    impl Handler for Ends {
+        fn incoming(&mut self, _: usize, _: Incoming<'_>, _: u64, _: &mut Vec<u8>) {}
+
+        fn closed(&mut self, _: usize, why: Closed) {
+            self.0.push(why);
+        }
+    }
+
+    /// Both are one edge to epoll: there is no second event for the end.
+    #[test]
+    fn an_end_that_comes_with_the_last_bytes_is_noticed() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let handshake = Handshake::new("h", "/v1");
+        let mut pool = Pool::new(listener.local_addr().unwrap(), handshake, 0).unwrap();
+        let mut ends = Ends(Vec::new());
+        pool.open("token", &mut ends);
+        let (mut peer, _) = listener.accept().unwrap();
+        pool.turn(Duration::from_secs(1), &mut ends).unwrap();
+        assert!(peer.read(&mut [0; 4_096]).unwrap() > 0);
+        peer.write_all(b"HTTP/1.1 101").unwrap();
+        drop(peer);
+        for _ in 0..20 {
+            pool.turn(Duration::from_millis(50), &mut ends).unwrap();
+        }
+        assert!(matches!(ends.0[..], [Closed::Eof]));
     }
 }

@@ -76,7 +76,8 @@ pub struct Report {
     sends_blocked: u64,
     /// Vehicles of which it is not known whether the gateway read all that they sent.
     unconfirmed: usize,
-    disconnected: usize,
+    /// Connections that ended during the run.
+    pub disconnected: usize,
     errors: u64,
     reasons: Vec<String>,
     names_missing: usize,

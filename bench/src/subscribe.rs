@@ -17,12 +17,13 @@ pub enum Wanted {
     Vehicles(Vec<String>),
 }
 
-/// Appends the frames that ask for `wanted` in messages of at most `message_bytes_max` bytes; how many requests
-/// (numbered from 1) they are.
+/// Appends the frames that ask for `wanted`, at most every `min_interval_ms`, in messages of at most
+/// `message_bytes_max` bytes; how many requests (numbered from 1) they are.
 pub fn write_frames(
     out: &mut Vec<u8>,
     encoder: &mut Encoder,
     wanted: Wanted,
+    min_interval_ms: u32,
     message_bytes_max: usize,
 ) -> u32 {
     let mut requests = 0;
@@ -39,6 +40,7 @@ pub fn write_frames(
             mode,
             whole_fleet,
             vehicles,
+            min_interval_ms,
             ..Subscribe::default()
         };
         let encoded = encoder.message(&Message::Subscribe(message));
@@ -74,7 +76,13 @@ mod tests {
 
     fn requests(wanted: Wanted, message_bytes_max: usize) -> Vec<Subscribe> {
         let mut out = Vec::new();
-        let count = write_frames(&mut out, &mut Encoder::new(), wanted, message_bytes_max);
+        let count = write_frames(
+            &mut out,
+            &mut Encoder::new(),
+            wanted,
+            250,
+            message_bytes_max,
+        );
         let mut requests = Vec::new();
         let mut rest = &out[..];
         while !rest.is_empty() {
@@ -101,6 +109,7 @@ mod tests {
         let parts = requests(Wanted::Vehicles(ids.clone()), 4_096);
         assert!(parts.len() > 2);
         assert_eq!(parts[0].mode, SubscribeMode::Replace);
+        assert!(parts.iter().all(|part| part.min_interval_ms == 250));
         assert!(
             parts[1..]
                 .iter()

@@ -9,7 +9,9 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use socket2::{Domain, Socket, Type};
 
+use crate::churn::crowd;
 use crate::job::{Job, Notice, Order, Task, tell};
+use crate::storm::herd;
 use crate::{hold, load, usage};
 
 /// Reads a [`Job`] from standard input and does it. The end of the input ends it, so that no generator outlives its
@@ -31,6 +33,8 @@ pub fn run() -> anyhow::Result<()> {
     let result = match &job.task {
         Task::Load(task) => load::run(&job, task, &orders),
         Task::Hold(task) => hold::run(&job, task, &orders),
+        Task::Churn(task) => crowd::run(&job, task, &orders),
+        Task::Storm(task) => herd::run(&job, task, &orders),
     };
     if let Err(error) = result {
         tell(&Notice::Failed(format!("{error:#}")))?;

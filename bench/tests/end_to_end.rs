@@ -130,3 +130,102 @@ fn idle_connections_are_held_and_measured() {
         );
     }
 }
+
+/// What the checker of a load that is part of a report must say, on a machine however busy.
+fn assert_part_right(report: &Value, part: &str) {
+    assert_right(&report[part]);
+    assert_eq!(report[part]["disconnected"], 0, "{report}");
+}
+
+#[test]
+fn dashboards_that_hang_resume_with_the_newest_positions() {
+    // The long stall is cut short of the gateway's patience here: evictions take half a minute.
+    let report = run(&[
+        "slow",
+        "--stalled",
+        "20",
+        "--healthy",
+        "10",
+        "--vehicles",
+        "100",
+        "--rate",
+        "1000",
+        "--quiet-seconds",
+        "1",
+        "--short-stall",
+        "3",
+        "--stall-seconds",
+        "1",
+        "--no-check",
+    ]);
+    assert_part_right(&report, "healthy");
+    assert_eq!(report["evicted"], 0, "{report}");
+    assert_eq!(report["stalled_errors"], 0, "{report}");
+    for wrong in [
+        "wrong",
+        "duplicates",
+        "out_of_order",
+        "corrupted",
+        "unnamed",
+    ] {
+        assert_eq!(report["stalled_counts"][wrong], 0, "{wrong}: {report}");
+    }
+    assert_eq!(report["resumed"]["fresh"], 20, "{report}");
+    assert!(report["resumed"]["skipped"].as_u64() > Some(0), "{report}");
+    assert!(report["gateway_rss_max"].is_number(), "{report}");
+}
+
+#[test]
+fn a_storm_brings_everybody_back_and_loses_nobody() {
+    let report = run(&[
+        "storm",
+        "--connections",
+        "300",
+        "--rounds",
+        "2",
+        "--vehicles",
+        "50",
+        "--rate",
+        "200",
+        "--dashboards",
+        "10",
+        "--watch",
+        "20",
+        "--quiet-seconds",
+        "1",
+        "--no-check",
+    ]);
+    assert_part_right(&report, "existing");
+    assert_eq!(report["everyone_connected"], true, "{report}");
+    assert_eq!(report["existing_lost"], 0, "{report}");
+    let rounds = report["rounds"].as_array().expect("rounds");
+    assert_eq!(rounds.len(), 2, "{report}");
+    for round in rounds {
+        assert_eq!(round["connected"], 300, "{report}");
+        assert!(round["attempts"].as_u64() >= Some(300), "{report}");
+    }
+}
+
+#[test]
+fn a_fleet_that_came_and_went_is_forgotten() {
+    for shards in ["1", "2"] {
+        let report = run(&[
+            "churn",
+            "--seconds",
+            "3",
+            "--vehicles",
+            "60",
+            "--dashboards",
+            "20",
+            "--shards",
+            shards,
+        ]);
+        assert_eq!(report["open"], 0, "{report}");
+        assert_eq!(report["accepted"], report["closed"], "{report}");
+        assert_eq!(report["clients"]["unparseable"], 0, "{report}");
+        assert!(
+            report["clients"]["welcomed"].as_u64() > Some(80),
+            "{report}"
+        );
+    }
+}
