@@ -7,6 +7,7 @@ shard_metrics! {
     /// What the keeper of state counts. Only its thread writes.
     #[derive(Debug, Default)]
     pub struct StateMetrics {
+        gauge "longhaul_state_restored_positions" "Positions that were known when this process began, from state files" { restored }
         counter "longhaul_state_snapshots" "Snapshots of the last positions that were written" { snapshots }
         gauge "longhaul_state_snapshot_vehicles" "Vehicles in the last snapshot that was written" { snapshot_vehicles }
         gauge "longhaul_state_snapshot_time_seconds" "When the last snapshot was written, in seconds since the Unix epoch; 0: never" {

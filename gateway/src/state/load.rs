@@ -68,6 +68,7 @@ pub(super) fn load_at(keeping: Keeping, now: Now) -> Loaded {
     };
     let (inner, taken) = (&mut loaded.inner, &mut loaded.taken);
     inner.take_all(now, true, taken);
+    inner.keeping.metrics.restored.set(taken.positions);
     let registry = &inner.keeping.fleet.registry;
     let known: u32 = (0..registry.fleets())
         .map(|fleet| registry.fleet_size(FleetId(fleet)))

@@ -272,6 +272,65 @@ impl Client {
     }
 }
 
+/// A connection for threads that wait for several things: it reads with a time-out, and expects nothing.
+pub struct Wire {
+    socket: WebSocket<TcpStream>,
+}
+
+impl Wire {
+    /// Connects with the binary subprotocol. Panics if it is not let in.
+    #[track_caller]
+    pub fn open(listen: std::net::SocketAddr, token: &str) -> Wire {
+        let mut request = format!("ws://{listen}/v1")
+            .into_client_request()
+            .expect("the URL is good");
+        let authorization = format!("Bearer {token}");
+        let headers = request.headers_mut();
+        let authorization = HeaderValue::from_str(&authorization).expect("a token is plain");
+        headers.insert("Authorization", authorization);
+        let subprotocol = HeaderValue::from_static(SUBPROTOCOL);
+        headers.insert("Sec-WebSocket-Protocol", subprotocol);
+        let (socket, _) = tungstenite::client(request, dial(listen))
+            .unwrap_or_else(|error| panic!("no upgrade: {error}"));
+        Wire { socket }
+    }
+
+    /// Sends a frame.
+    pub fn send(&mut self, frame: Frame) -> Result<(), Box<tungstenite::Error>> {
+        self.socket.send(frame).map_err(Box::new)
+    }
+
+    /// Sends a message.
+    pub fn ask(&mut self, message: impl Into<Message>) {
+        let payload = Encoder::new().message(&message.into()).payload().to_vec();
+        self.send(Frame::binary(payload)).expect("it is taken");
+    }
+
+    /// The next message, if one comes in time. A close frame, and anything else that ends the connection, is a panic.
+    #[track_caller]
+    pub fn try_next(&mut self, within: std::time::Duration) -> Option<Message> {
+        let socket = self.socket.get_ref();
+        socket
+            .set_read_timeout(Some(within))
+            .expect("a socket takes it");
+        match self.socket.read() {
+            Ok(Frame::Binary(bytes)) => {
+                Some(Message::from_ref(decode(&bytes).expect("the schema")))
+            }
+            Ok(Frame::Ping(_) | Frame::Pong(_)) => None,
+            Err(tungstenite::Error::Io(error))
+                if matches!(
+                    error.kind(),
+                    std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
+                ) =>
+            {
+                None
+            }
+            other => panic!("the connection has ended: {other:?}"),
+        }
+    }
+}
+
 /// A fix that nothing else in a test resembles: every field follows from `n`, and a greater `n` is later.
 pub fn fix(n: u32) -> Fix {
     // 2026-01-01, in whole seconds from there: in the past, so that no clock refuses it.

@@ -2,6 +2,7 @@
 //!
 //! - [`gateway`]: starts the real binary on free ports, reads its log, mints tokens, stops it
 //! - [`client`]: a WebSocket client that speaks either subprotocol
+//! - [`elsewhere`]: a network namespace of the test's own
 //! - [`http`]: raw requests to the gateway and to its control plane
 //! - [`foreign`]: other people's clients, driven by lines on their standard input and output
 //! - [`tools`]: where the foreign tools are
@@ -15,6 +16,7 @@
 use std::time::{Duration, Instant};
 
 pub mod client;
+pub mod elsewhere;
 pub mod foreign;
 pub mod gateway;
 pub mod http;

@@ -1,0 +1,272 @@
+//! A rolling restart under load, by the script that operators use, with clients that follow the gateway's hint.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use longhaul_codec::{Encoder, Message, Position};
+use rustix::process::{Pid, Signal, kill_process};
+use tungstenite::Message as Frame;
+
+use crate::common::PATIENCE;
+use crate::common::client::{Client, Wire, fix, watch_all};
+use crate::common::elsewhere::Elsewhere;
+use crate::common::eventually;
+use crate::common::gateway::{Gateway, bound_to_this_thread};
+use crate::common::http::get;
+
+mod common;
+
+const VEHICLES: usize = 40;
+const DASHBOARDS: usize = 10;
+const WINDOW_MS: u32 = 4_000;
+
+/// What all clients share.
+struct Load {
+    listen: SocketAddr,
+    stop: AtomicBool,
+    /// The newest report of each vehicle.
+    reported: Vec<AtomicU32>,
+    /// Connections that were opened because of a Drain.
+    moved: AtomicU32,
+}
+
+impl Load {
+    fn is_over(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+
+    /// Reports until the end. Told to go, it opens its new connection when it is time, and closes the old one then.
+    fn drive(&self, number: usize, token: &str, parked: bool) {
+        let mut wire = Wire::open(self.listen, token);
+        let mut encoder = Encoder::new();
+        let (mut go_at, mut n) = (None, 0);
+        while !self.is_over() {
+            if go_at.is_some_and(|at| at <= Instant::now()) {
+                wire = Wire::open(self.listen, token);
+                self.moved.fetch_add(1, Ordering::Relaxed);
+                go_at = None;
+            }
+            // A parked one reports no more once it is told to go: what it has said is all there will ever be.
+            if !(parked && (go_at.is_some() || self.moved.load(Ordering::Relaxed) > 0)) {
+                n += 1;
+                let position = Message::Position(Position {
+                    fix: fix(n),
+                    vehicle_id: None,
+                });
+                let payload = encoder.message(&position).payload().to_vec();
+                wire.send(Frame::binary(payload)).expect("it is taken");
+                self.reported[number].store(n, Ordering::Release);
+            }
+            match wire.try_next(Duration::from_millis(10)) {
+                None => {}
+                Some(Message::Drain(drain)) => go_at = Some(after(drain.reconnect_after_ms)),
+                Some(Message::Welcome(_)) => {}
+                Some(other) => panic!("vehicle {number} was told {other:?}"),
+            }
+        }
+    }
+
+    /// Watches everything until it has seen the last report of every vehicle. Returns how often it moved.
+    fn watch(&self, number: usize, token: &str) -> u32 {
+        let mut wire = Wire::open(self.listen, token);
+        wire.ask(watch_all(1));
+        let (mut go_at, mut moved, mut over) = (None, 0, None);
+        let mut names: HashMap<u32, String> = HashMap::new();
+        let mut last: HashMap<String, u64> = HashMap::new();
+        loop {
+            if go_at.is_some_and(|at| at <= Instant::now()) {
+                wire = Wire::open(self.listen, token);
+                wire.ask(watch_all(1));
+                names.clear();
+                self.moved.fetch_add(1, Ordering::Relaxed);
+                (go_at, moved) = (None, moved + 1);
+            }
+            match wire.try_next(Duration::from_millis(10)) {
+                Some(Message::Names(new)) => {
+                    names.extend(new.vehicles.into_iter().zip(new.ids));
+                }
+                Some(Message::Positions(positions)) => {
+                    for fix in positions.fixes {
+                        let newest = last.entry(names[&fix.vehicle].clone()).or_default();
+                        // A reconnect may begin a little behind; the newest is what counts.
+                        *newest = fix.time_ms.max(*newest);
+                    }
+                }
+                Some(Message::Drain(drain)) => go_at = Some(after(drain.reconnect_after_ms)),
+                Some(Message::Welcome(_) | Message::Ack(_)) | None => {}
+                Some(other) => panic!("dashboard {number} was told {other:?}"),
+            }
+            if self.is_over() {
+                let missing: Vec<_> = (0..VEHICLES)
+                    .filter(|&vehicle| {
+                        let report = self.reported[vehicle].load(Ordering::Acquire);
+                        last.get(&format!("truck-{vehicle}")) != Some(&fix(report).time_ms)
+                    })
+                    .collect();
+                if missing.is_empty() {
+                    return moved;
+                }
+                let since = *over.get_or_insert_with(Instant::now);
+                assert!(
+                    since.elapsed() < PATIENCE / 2,
+                    "dashboard {number} never got the last of vehicles {missing:?}"
+                );
+            }
+        }
+    }
+
+    /// Comes and goes the whole time, and is never refused. Returns how often.
+    fn knock(&self, token: &str) -> u32 {
+        let mut count = 0;
+        while !self.is_over() {
+            drop(Wire::open(self.listen, token));
+            count += 1;
+        }
+        count
+    }
+}
+
+fn after(ms: u32) -> Instant {
+    Instant::now() + Duration::from_millis(ms.into())
+}
+
+#[test]
+fn nothing_is_lost_and_nobody_is_refused() {
+    let Some(elsewhere) = Elsewhere::or_skip() else {
+        return;
+    };
+    // There, the setting that this needs can be made without touching the machine's.
+    elsewhere.inside(replace_under_load);
+}
+
+fn replace_under_load() {
+    let folder = tempfile::TempDir::new().expect("a folder for the test");
+    let state = format!(
+        "state.directory={:?}",
+        folder.path().to_str().expect("plain")
+    );
+    let window = format!("drain.window_ms={WINDOW_MS}");
+    let settings = [
+        "--set",
+        &state,
+        "--set",
+        "drain.grace_ms=500",
+        "--set",
+        &window,
+    ];
+    let mut old = Gateway::start_at("127.0.0.1:0", 2, &settings);
+    let token = |role: &str, subject: &str| old.token(role, "demo", subject);
+    let vehicles: Vec<_> = (0..VEHICLES)
+        .map(|n| token("vehicle", &format!("truck-{n}")))
+        .collect();
+    let dashboards: Vec<_> = (0..DASHBOARDS)
+        .map(|n| token("dashboard", &format!("user-{n}")))
+        .collect();
+    let visitor = token("vehicle", "visitor");
+    let load = Load {
+        listen: old.listen(),
+        stop: AtomicBool::new(false),
+        reported: (0..VEHICLES).map(|_| AtomicU32::new(0)).collect(),
+        moved: AtomicU32::new(0),
+    };
+    std::thread::scope(|scope| {
+        for (number, token) in vehicles.iter().enumerate() {
+            let load = &load;
+            scope.spawn(move || load.drive(number, token, number % 4 == 0));
+        }
+        let watching: Vec<_> = dashboards
+            .iter()
+            .enumerate()
+            .map(|(number, token)| {
+                scope.spawn({
+                    let load = &load;
+                    move || load.watch(number, token)
+                })
+            })
+            .collect();
+        let knocking = scope.spawn(|| load.knock(&visitor));
+        eventually("everybody reports", || {
+            load.reported.iter().all(|n| n.load(Ordering::Relaxed) > 10)
+        });
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let new = roll(&mut old, folder.path(), &settings);
+            eventually("everybody has moved", || {
+                load.moved.load(Ordering::Relaxed) as usize >= VEHICLES + DASHBOARDS
+            });
+            std::thread::sleep(Duration::from_millis(300));
+            load.stop.store(true, Ordering::Release);
+            let moves: Vec<u32> = watching
+                .into_iter()
+                .map(|dashboard| dashboard.join().expect("it has seen everything"))
+                .collect();
+            assert_eq!(moves, [1; DASHBOARDS], "each dashboard moved once");
+            let visits = knocking.join().expect("it was always let in");
+            assert!(visits > 100, "{visits} visits");
+            drop(new);
+        }));
+        load.stop.store(true, Ordering::Release);
+        if let Err(panic) = outcome {
+            eprintln!("the old gateway's log:\n{}", old.log());
+            std::panic::resume_unwind(panic);
+        }
+    });
+}
+
+/// Puts a new process in the place of `old` with the script, and gives it.
+fn roll(old: &mut Gateway, folder: &Path, settings: &[&str]) -> Orphan {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/rolling-restart");
+    let control: SocketAddr = {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        free.local_addr().expect("it has one")
+    };
+    let log = folder.join("new.log");
+    let key_folder = old.folder().to_str().expect("plain").to_owned();
+    let mut script_run = bound_to_this_thread(script)
+        .args(["--pid", &old.pid().to_string()])
+        .args(["--control", &control.to_string()])
+        .arg("--log")
+        .arg(&log)
+        .arg("--")
+        .arg(env!("CARGO_BIN_EXE_longhaul"))
+        .args(["run", "--config", &format!("{key_folder}/longhaul.toml")])
+        .args(["--listen", &old.listen().to_string()])
+        .args(["--control-listen", &control.to_string()])
+        .args(["--shards", "2"])
+        .args(settings)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .expect("the script runs");
+    let began = Instant::now();
+    // The script waits for the old process to be gone, and a child has to be waited for.
+    let status = old.wait();
+    assert_eq!(status.code(), Some(0), "{status}");
+    assert!(
+        began.elapsed() < Duration::from_millis(u64::from(WINDOW_MS)) + PATIENCE / 2,
+        "it took {:?}",
+        began.elapsed()
+    );
+    assert!(script_run.wait().expect("it is a child").success());
+    assert_eq!(get(control, "/readyz").status, 200);
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut script_run.stdout.take().expect("piped"), &mut said)
+        .expect("it is text");
+    let pid: i32 = said
+        .trim()
+        .parse()
+        .expect("the script says the new process's number");
+    Orphan(Pid::from_raw(pid).expect("it is one"))
+}
+
+/// A process that the script started and left running; it ends with this value.
+struct Orphan(Pid);
+
+impl Drop for Orphan {
+    fn drop(&mut self) {
+        let _ = kill_process(self.0, Signal::KILL);
+    }
+}
