@@ -18,9 +18,9 @@ pub const NAMES_PER_MESSAGE_MAX: u32 = 4_096;
 pub const ECHO_BACKLOG_BYTES_MAX: usize = 16 << 20;
 /// Connections that a shard accepts in one tick; the rest wait in the kernel. A storm of new connections costs those
 /// who are connected this much of each tick and no more.
-pub const ACCEPTS_PER_TICK_MAX: u32 = 16;
+pub const ACCEPTS_PER_TICK_MAX: u32 = 8;
 /// Upgrade requests, tokens to be checked among them, that a shard decides on in one tick; the rest wait their turn.
-pub const UPGRADES_PER_TICK_MAX: usize = 16;
+pub const UPGRADES_PER_TICK_MAX: usize = 8;
 /// Connections over a limit that a shard is telling so at one time; beyond, they are closed without an answer.
 pub const REFUSALS_IN_FLIGHT_MAX: usize = 256;
 /// Topics in one `Subscribe` or `Unsubscribe`.

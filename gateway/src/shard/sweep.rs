@@ -18,6 +18,8 @@ use crate::{
 /// The longest and shortest periods in which every connection is looked at once.
 const PERIOD_MS: std::ops::RangeInclusive<u64> = 250..=5_000;
 
+/// A send that takes this long is looked at more closely.
+const SLOW_SEND_MS: u64 = 250;
 /// Room that the kernel needs for a close frame behind a data frame, with its own overhead, in bytes.
 const CLOSE_FRAME_ROOM: usize = 65_536;
 
@@ -76,7 +78,7 @@ impl Core {
         let sending_ms = now.stamp().ms_since(connection.sending_since);
         let phase = connection.phase;
         let handshaking = matches!(connection.peer, Peer::Handshake(_));
-        let slow = connection.sending && sending_ms >= settings.send_timeout_ms / 4;
+        let slow = connection.sending && sending_ms >= SLOW_SEND_MS;
         match phase {
             Phase::Aborting => {}
             Phase::Lingering if silent_ms >= LINGER_MS => self.abort(ring, key),
