@@ -53,7 +53,11 @@ pub fn run(args: &Churn, interrupted: &Interrupted) -> anyhow::Result<ExitCode> 
         "{} connections (each vehicle may have two) are more than one process holds, {CONNECTIONS_PER_PROCESS}",
         task.connections()
     );
-    let mut gateway = run::gateway(&args.gateway, task.connections(), None)?;
+    let mut gateway = run::gateway(
+        &args.gateway,
+        task.connections(),
+        Some(run::ALL_AT_ONCE.to_owned()),
+    )?;
     gateway.control = args.control.or_known(gateway.control);
     let findings = measure(&task, &mut gateway, interrupted)?;
     let parameters = json!({

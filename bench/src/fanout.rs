@@ -39,7 +39,11 @@ pub fn run(args: &Fanout, interrupted: &Interrupted) -> anyhow::Result<Option<Re
         },
         audience: Audience::new(vehicles, dashboards, watch, 0, args.generator.seed),
     };
-    let mut gateway = run::gateway(&args.gateway, run.connections(), None)?;
+    let mut gateway = run::gateway(
+        &args.gateway,
+        run.connections(),
+        Some(run::ALL_AT_ONCE.to_owned()),
+    )?;
     let report = run.drive(
         &mut gateway,
         &args.generator,

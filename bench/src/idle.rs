@@ -110,7 +110,11 @@ impl Bench<'_> {
 
     fn gateway(&self, bare: Option<Kernel>) -> anyhow::Result<IdleReport> {
         let args = self.args;
-        let config = format!("[connection]\nquiet_after_ms = {}\n", args.quiet_after_ms);
+        let config = format!(
+            "{}[connection]\nquiet_after_ms = {}\n",
+            run::ALL_AT_ONCE,
+            args.quiet_after_ms
+        );
         let gateway = run::gateway(&args.gateway, args.connections as usize, Some(config))?;
         let cold = self.resident(&gateway)?;
         self.warm_up(&gateway)?;

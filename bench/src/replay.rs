@@ -47,7 +47,11 @@ pub fn run(args: &Replay, interrupted: &Interrupted) -> anyhow::Result<Option<Re
         },
         audience,
     };
-    let mut gateway = run::gateway(&args.gateway, run.connections(), None)?;
+    let mut gateway = run::gateway(
+        &args.gateway,
+        run.connections(),
+        Some(run::ALL_AT_ONCE.to_owned()),
+    )?;
     let mut view: Box<dyn View> = if args.live && std::io::stdout().is_terminal() {
         Box::new(Live::new()?)
     } else {

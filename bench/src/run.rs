@@ -32,6 +32,10 @@ pub fn watch_signals() -> anyhow::Result<Interrupted> {
     Ok(flag)
 }
 
+/// Settings of a gateway whose clients all connect at the beginning and do not come back: it turns nobody away for coming
+/// too fast. What that limit does is measured by `storm`.
+pub const ALL_AT_ONCE: &str = "[limits]\naccepts_per_second_max = 0\n";
+
 /// The gateway that the arguments name, started if they say so, with room for `connections`.
 ///
 /// # Errors

@@ -78,7 +78,11 @@ pub fn run(args: &Slow, interrupted: &Interrupted) -> anyhow::Result<ExitCode> {
         },
         audience,
     };
-    let mut gateway = run::gateway(&args.gateway, load.connections(), None)?;
+    let mut gateway = run::gateway(
+        &args.gateway,
+        load.connections(),
+        Some(run::ALL_AT_ONCE.to_owned()),
+    )?;
     gateway.control = args.control.or_known(gateway.control);
     let Some(findings) = measure(args, &load, &mut gateway, interrupted)? else {
         return Ok(ExitCode::from(INTERRUPTED));

@@ -143,6 +143,12 @@ pub struct Limits {
     #[config(default = 5_000, validate = within::<0, 1_000_000>)]
     pub accepts_per_second_max: u32,
 
+    /// Connections per shard whose upgrade request has not been answered; each may hold header_bytes_max bytes. A
+    /// further one gets 503.
+    /// Allowed: 1 to 16000000.
+    #[config(default = 8_192, validate = within::<1, CONNECTIONS_PER_SHARD_HARD_MAX>)]
+    pub handshakes_per_shard_max: u64,
+
     /// Messages per second from one connection, pings among them. 0: no limit.
     /// Allowed: 0 to 1000000.
     #[config(default = 100, validate = within::<0, 1_000_000>)]

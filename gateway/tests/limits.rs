@@ -73,6 +73,27 @@ fn connections_in_all() {
 }
 
 #[test]
+fn handshakes_under_way() {
+    let gateway = start(&["limits.handshakes_per_shard_max=2"]);
+    let mut truck = Client::vehicle(&gateway, "truck-1");
+    // Two shards with two places each: of ten that say nothing, six are turned away.
+    let silent: Vec<_> = (0..10).map(|_| dial(gateway.listen())).collect();
+    eventually("all places are taken", || {
+        let metrics = Metrics::of(gateway.control());
+        metrics.value("longhaul_connections_accepted_total") == 11
+            && metrics.value("longhaul_connections_open{role=\"handshake\"}") <= 4
+    });
+    let turned_away = hits(&gateway, "handshakes_per_shard_max");
+    assert!((6..=8).contains(&turned_away), "{turned_away}");
+    truck.report(fix(1));
+    assert_eq!(truck.drain(), []);
+    drop(silent);
+    let token = gateway.vehicle_token("truck-2");
+    eventually("there is room again", || is_let_in(&gateway, &token));
+    assert_adds_up(&gateway);
+}
+
+#[test]
 fn connections_of_an_address_and_of_a_user() {
     let gateway = start(&[
         "limits.connections_per_address_max=3",

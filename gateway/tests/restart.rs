@@ -47,7 +47,7 @@ fn killed_at_random_moments_it_finds_its_last_positions_again() {
     let mut random = fastrand::Rng::with_seed(7);
     let mut sent = 0;
     // By vehicle: the newest report that a finished snapshot is certain to have.
-    let mut kept = vec![0; VEHICLES];
+    let mut kept = [0; VEHICLES];
     let mut restored = 0;
     for round in 0..=KILLS {
         let mut gateway = start(folder.path());

@@ -77,6 +77,7 @@ shard_metrics! {
             limit_hit_address: limit = "connections_per_address_max",
             limit_hit_identity: limit = "connections_per_identity_max",
             limit_hit_accepts: limit = "accepts_per_second_max",
+            limit_hit_handshakes: limit = "handshakes_per_shard_max",
             limit_hit_messages: limit = "messages_per_second_max",
             limit_hit_bytes: limit = "bytes_per_second_max",
             limit_hit_registry: limit = "vehicles_max",

@@ -131,7 +131,10 @@ impl Core {
                 }
                 let holder = holder(self.exchange.shard(), key);
                 let presence = &self.fleet.presence;
-                if presence.disconnect(vehicle, holder, self.now.unix_ms) {
+                let changed = presence.disconnect(vehicle, holder, self.now.unix_ms);
+                // One that goes while this node goes away has moved, as far as anybody here can tell: whoever still
+                // watches here is not told, and asks again where it goes.
+                if changed && !self.is_leaving() {
                     self.out.presence.mark(fleet, vehicle);
                 }
             }

@@ -69,6 +69,10 @@ impl Core {
             metrics.limit_hit_connections_per_shard.inc();
             return Some(full("limits.connections_per_shard_max"));
         }
+        if metrics.connections_open_handshake.get() >= self.config.limits.handshakes_per_shard_max {
+            metrics.limit_hit_handshakes.inc();
+            return Some(full("limits.handshakes_per_shard_max"));
+        }
         if !self.census.enter() {
             metrics.limit_hit_connections.inc();
             return Some(full("limits.connections_max"));
