@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tungstenite::Message as Frame;
 
 use crate::common::PATIENCE;
-use crate::common::client::{Client, Wire, fix, watch_all};
+use crate::common::client::{Wire, fix, watch_all};
 use crate::common::elsewhere::Elsewhere;
 use crate::common::eventually;
 use crate::common::gateway::{Gateway, bound_to_this_thread};
