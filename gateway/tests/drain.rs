@@ -199,9 +199,8 @@ fn nobody_keeps_the_process_alive() {
         tungstenite::connect(format!("ws://{}/echo", gateway.listen())).expect("it is let in");
     gateway.signal(Signal::TERM);
     let close = loop {
-        match echo.read().expect("a close frame") {
-            Frame::Close(close) => break close.expect("it has a code"),
-            _ => {}
+        if let Frame::Close(close) = echo.read().expect("a close frame") {
+            break close.expect("it has a code");
         }
     };
     assert_eq!(u16::from(close.code), 1012);

@@ -164,7 +164,7 @@ fn every_client_is_told_that_the_gateway_stops() {
     gateway.signal(Signal::TERM);
     for (client, library) in clients.iter_mut().zip(Library::ALL) {
         if library != Library::Websocat {
-            client.expect(json!({ "closed": 1001 }));
+            client.expect(json!({ "closed": 1012 }));
         }
         client.wait();
     }

@@ -173,7 +173,8 @@ fn replace_under_load() {
         reported: (0..VEHICLES).map(|_| AtomicU32::new(0)).collect(),
         moved: AtomicU32::new(0),
     };
-    std::thread::scope(|scope| {
+    // The new process outlives the clients' threads.
+    let _new = std::thread::scope(|scope| {
         for (number, token) in vehicles.iter().enumerate() {
             let load = &load;
             scope.spawn(move || load.drive(number, token, number % 4 == 0));
@@ -206,13 +207,13 @@ fn replace_under_load() {
             assert_eq!(moves, [1; DASHBOARDS], "each dashboard moved once");
             let visits = knocking.join().expect("it was always let in");
             assert!(visits > 100, "{visits} visits");
-            drop(new);
+            new
         }));
         load.stop.store(true, Ordering::Release);
-        if let Err(panic) = outcome {
+        outcome.unwrap_or_else(|panic| {
             eprintln!("the old gateway's log:\n{}", old.log());
             std::panic::resume_unwind(panic);
-        }
+        })
     });
 }
 
