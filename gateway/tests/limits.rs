@@ -205,3 +205,27 @@ fn too_many_at_once_are_told_to_come_back_later() {
     assert_eq!(first.drain(), []);
     assert_adds_up(&gateway);
 }
+
+/// A storm is told from what is usual, and said to whoever operates this.
+#[test]
+fn a_storm_of_connections_is_noticed() {
+    let gateway = Gateway::start(1);
+    let mut truck = Client::vehicle(&gateway, "truck-1");
+    let storms = || Metrics::of(gateway.control()).value("longhaul_storms_total");
+    assert_eq!(storms(), 0);
+    eventually("200 connections in a second are a storm", || {
+        let at_once: Vec<_> = (0..200).map(|_| dial(gateway.listen())).collect();
+        drop(at_once);
+        storms() > 0
+    });
+    assert_eq!(
+        Metrics::of(gateway.control()).value("longhaul_storm_shards"),
+        1
+    );
+    assert!(gateway.log().contains("a storm of new connections begins"));
+    truck.report(fix(1));
+    assert_eq!(truck.drain(), []);
+    eventually("it is over", || {
+        Metrics::of(gateway.control()).value("longhaul_storm_shards") == 0
+    });
+}

@@ -84,7 +84,10 @@ impl Drop for Elsewhere {
 }
 
 fn ip(arguments: &str) -> Result<(), String> {
+    // It is in a folder that not every user's PATH has.
+    let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
     let output = Command::new("ip")
+        .env("PATH", path)
         .args(arguments.split(' '))
         .output()
         .map_err(|error| format!("ip: {error}"))?;
