@@ -32,6 +32,7 @@ fn all_are_found_and_freed_and_nothing_is_left_of_them() {
         ],
     );
     let open = || Metrics::of(gateway.control()).sum("longhaul_connections_open");
+    let memory = || Metrics::of(gateway.control()).value("process_resident_memory_bytes");
     let descriptors = || Metrics::of(gateway.control()).value("process_open_fds");
     let listen: SocketAddr = gateway.listen();
     let vehicle_tokens: Vec<_> = (0..GHOSTS / 2)
@@ -41,7 +42,7 @@ fn all_are_found_and_freed_and_nothing_is_left_of_them() {
     // One round of each warms up what is kept for good.
     elsewhere.inside(|| drop(TcpStream::connect(listen)));
     eventually("it is gone", || open() == 0);
-    let descriptors_before = descriptors();
+    let (descriptors_before, memory_before) = (descriptors(), memory());
 
     let mut ghosts: Vec<Client> = elsewhere.inside(|| {
         let vehicles = vehicle_tokens
@@ -69,6 +70,9 @@ fn all_are_found_and_freed_and_nothing_is_left_of_them() {
         let _ = alive.try_read();
         descriptors() == descriptors_before + 1
     });
+    // What 200 connections and their vehicles' ids may leave behind, and what an allocator keeps.
+    let grown = memory().saturating_sub(memory_before);
+    assert!(grown <= 4 << 20, "{grown} bytes more than before");
     let metrics = Metrics::of(gateway.control());
     let closed = |cause: &str| {
         metrics.value(&format!(

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::family::shard_metrics;
+use crate::session::rejection::Bound;
 
 shard_metrics! {
     /// What one shard counts. Only its thread writes; aligned so that no two shards share a cache line (128 bytes:
@@ -85,8 +86,32 @@ shard_metrics! {
             limit_hit_position_batch: limit = "position_batch_max",
             limit_hit_control_queue: limit = "control_queue_max",
             limit_hit_requests: limit = "requests_in_flight",
+            limit_hit_topics: limit = "topics",
+            limit_hit_min_interval: limit = "min_interval_ms_max",
+            limit_hit_vehicle_id: limit = "vehicle_id_bytes_max",
+            limit_hit_clock_ahead: limit = "clock_ahead_ms_max",
+            limit_hit_message_bytes: limit = "message_bytes_max",
+            limit_hit_frames: limit = "frames_per_message_max",
+            limit_hit_header: limit = "header_bytes_max",
+            limit_hit_handshake_time: limit = "handshake_timeout_ms",
         }
         busy "longhaul_shard_busy_seconds" "Time that a shard spent working, not waiting" { busy_ns }
+    }
+}
+
+impl ShardMetrics {
+    /// Counts a message that was over a limit.
+    pub fn hit(&self, bound: Bound) {
+        match bound {
+            Bound::MinInterval => self.limit_hit_min_interval.inc(),
+            Bound::SubscriptionVehicles => self.limit_hit_subscription.inc(),
+            Bound::VehicleIdBytes => self.limit_hit_vehicle_id.inc(),
+            Bound::Topics => self.limit_hit_topics.inc(),
+            Bound::PositionBatch => self.limit_hit_position_batch.inc(),
+            Bound::ClockAhead => self.limit_hit_clock_ahead.inc(),
+            Bound::Vehicles => self.limit_hit_registry.inc(),
+            Bound::Requests => self.limit_hit_requests.inc(),
+        }
     }
 }
 

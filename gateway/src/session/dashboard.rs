@@ -2,7 +2,7 @@
 
 use longhaul_codec::{ErrorCode, MessageRef, wire};
 
-use super::rejection::Rejection;
+use super::rejection::{Bound, Rejection};
 use crate::limits::TOPICS_MAX;
 
 /// A dashboard's message, understood and within bounds.
@@ -63,7 +63,8 @@ impl Topics {
         let count = names.map_or(0, |names| names.len());
         if count > TOPICS_MAX {
             let says = format!("{count} topics in one message, the limit is {TOPICS_MAX}");
-            return Err(Rejection::new(ErrorCode::LimitReached, request, says));
+            let rejection = Rejection::new(ErrorCode::LimitReached, request, says);
+            return Err(rejection.over(Bound::Topics));
         }
         for name in names.into_iter().flatten() {
             match name {
@@ -129,7 +130,8 @@ pub fn understand(
                 let says = format!(
                     "min_interval_ms is {interval}, the limit is {limit} (limits.min_interval_ms_max)"
                 );
-                return Err(Rejection::new(ErrorCode::LimitReached, request, says));
+                let rejection = Rejection::new(ErrorCode::LimitReached, request, says);
+                return Err(rejection.over(Bound::MinInterval));
             }
             let mut topics = Topics::named(subscribe.topics(), request)?;
             if topics == Topics::default() {
@@ -228,15 +230,18 @@ fn checked<'a>(
             ids.len(),
             rules.vehicles_max
         );
-        return Err(Rejection::new(ErrorCode::LimitReached, request, says));
+        let rejection = Rejection::new(ErrorCode::LimitReached, request, says);
+        return Err(rejection.over(Bound::SubscriptionVehicles));
     }
     for (at, id) in ids.iter().enumerate() {
         if let Err(wrong) = check_id(id, rules.id_bytes_max) {
-            return Err(Rejection::new(
-                ErrorCode::Malformed,
-                request,
-                format!("vehicles[{at}] {wrong}"),
-            ));
+            let says = format!("vehicles[{at}] {wrong}");
+            let rejection = Rejection::new(ErrorCode::Malformed, request, says);
+            return Err(if id.len() > rules.id_bytes_max {
+                rejection.over(Bound::VehicleIdBytes)
+            } else {
+                rejection
+            });
         }
     }
     Ok(ids)

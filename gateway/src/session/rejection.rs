@@ -15,6 +15,29 @@ pub struct Rejection {
     pub message: Cow<'static, str>,
     /// The request, message or command that it answers; 0: none.
     pub id: u64,
+    /// The limit that it is over, to be counted.
+    pub over: Option<Bound>,
+}
+
+/// A limit on what a message may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bound {
+    /// `limits.min_interval_ms_max`.
+    MinInterval,
+    /// `limits.subscription_vehicles_max`.
+    SubscriptionVehicles,
+    /// `limits.vehicle_id_bytes_max`.
+    VehicleIdBytes,
+    /// Topics in one message.
+    Topics,
+    /// `limits.position_batch_max`.
+    PositionBatch,
+    /// `limits.clock_ahead_ms_max`.
+    ClockAhead,
+    /// `limits.vehicles_max` and `limits.unseen_vehicles_max`.
+    Vehicles,
+    /// Requests that wait for their answer.
+    Requests,
 }
 
 impl Rejection {
@@ -24,6 +47,16 @@ impl Rejection {
             code,
             message: message.into(),
             id,
+            over: None,
+        }
+    }
+
+    /// The same, because it is over a limit.
+    #[must_use]
+    pub fn over(self, bound: Bound) -> Rejection {
+        Rejection {
+            over: Some(bound),
+            ..self
         }
     }
 

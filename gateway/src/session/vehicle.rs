@@ -3,7 +3,7 @@
 use longhaul_codec::{ErrorCode, Fix, FixError, MessageRef, wire};
 use longhaul_filter_engine::VehicleIndex;
 
-use super::rejection::Rejection;
+use super::rejection::{Bound, Rejection};
 
 /// A vehicle's message, understood.
 #[derive(Debug, Clone, Copy)]
@@ -84,7 +84,8 @@ pub fn check_fix(
                 fix.time_ms - unix_ms,
                 rules.clock_ahead_ms_max
             ),
-        ));
+        )
+        .over(Bound::ClockAhead));
     }
     fix.vehicle = me.0;
     Ok(fix)

@@ -18,10 +18,10 @@ use crate::{
     session::{
         close,
         rate::Verdict,
-        rejection::Rejection,
+        rejection::{Bound, Rejection},
         vehicle::{self, FixRules, VehicleRequest},
     },
-    websocket::{Control, Incoming, outgoing},
+    websocket::{Control, Incoming, ProtocolError, outgoing},
 };
 
 /// Who speaks, as far as a message's handling must know.
@@ -82,6 +82,11 @@ impl Core {
         }
         if let Err(error) = outcome {
             self.metrics.closed_protocol.inc();
+            match error {
+                ProtocolError::MessageTooLarge { .. } => self.metrics.limit_hit_message_bytes.inc(),
+                ProtocolError::TooManyFrames { .. } => self.metrics.limit_hit_frames.inc(),
+                _ => {}
+            }
             self.end_with(
                 key,
                 outgoing::close_frame(error.close_code().into(), &error.to_string()),
@@ -287,11 +292,11 @@ impl Core {
         self.own_id(me, batch.vehicle_id())?;
         let (count, limit) = (batch.fixes().len(), self.config.limits.position_batch_max);
         if count > limit {
-            self.metrics.limit_hit_position_batch.add(1);
             let says = format!(
                 "{count} fixes in one PositionBatch, the limit is {limit} (limits.position_batch_max)"
             );
-            return Err(Rejection::new(ErrorCode::LimitReached, 0, says));
+            let rejection = Rejection::new(ErrorCode::LimitReached, 0, says);
+            return Err(rejection.over(Bound::PositionBatch));
         }
         batch
             .fixes()
@@ -316,6 +321,9 @@ impl Core {
     #[cold]
     pub(super) fn reject(&mut self, key: Key, rejection: Rejection) {
         self.metrics.errors_out.add(1);
+        if let Some(bound) = rejection.over {
+            self.metrics.hit(bound);
+        }
         self.answer(key, &rejection.into_message());
     }
 

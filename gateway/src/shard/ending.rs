@@ -47,9 +47,13 @@ impl Core {
         match refusal.status {
             StatusCode::NOT_FOUND => metrics.refused_path.inc(),
             StatusCode::UNAUTHORIZED => metrics.refused_unauthorized.inc(),
-            StatusCode::REQUEST_TIMEOUT => metrics.refused_timeout.inc(),
+            StatusCode::REQUEST_TIMEOUT => {
+                metrics.refused_timeout.inc();
+                metrics.limit_hit_handshake_time.inc();
+            }
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE | StatusCode::URI_TOO_LONG => {
-                metrics.refused_too_large.inc()
+                metrics.refused_too_large.inc();
+                metrics.limit_hit_header.inc();
             }
             StatusCode::SERVICE_UNAVAILABLE => metrics.refused_unavailable.inc(),
             StatusCode::TOO_MANY_REQUESTS => metrics.refused_too_many.inc(),

@@ -10,7 +10,7 @@ use crate::{
     limits::{NAMES_PER_MESSAGE_MAX, REQUESTS_IN_FLIGHT_MAX},
     session::{
         dashboard::{self, DashboardRequest, Ids, SubscriptionRules},
-        rejection::Rejection,
+        rejection::{Bound, Rejection},
     },
 };
 
@@ -55,11 +55,10 @@ impl Core {
         if waiting < REQUESTS_IN_FLIGHT_MAX {
             return Ok(());
         }
-        self.metrics.limit_hit_requests.inc();
         let says = format!(
             "{waiting} answers wait for you, the limit is {REQUESTS_IN_FLIGHT_MAX}: wait for each Ack before the next request"
         );
-        Err(Rejection::new(ErrorCode::LimitReached, request, says))
+        Err(Rejection::new(ErrorCode::LimitReached, request, says).over(Bound::Requests))
     }
 
     fn obey(&mut self, key: Key, asked: DashboardRequest<'_>, now: Now) -> Result<(), Rejection> {
@@ -169,8 +168,8 @@ impl Core {
             .map(|id| self.fleet.registry.wish(fleet, id).map(|vehicle| vehicle.0))
             .collect::<Result<_, _>>()
             .map_err(|error| {
-                self.metrics.limit_hit_registry.add(1);
                 Rejection::new(ErrorCode::LimitReached, request, error.to_string())
+                    .over(Bound::Vehicles)
             })
     }
 
@@ -194,12 +193,12 @@ impl Core {
         if count <= limit {
             return Ok(());
         }
-        self.metrics.limit_hit_subscription.inc();
         let says = format!(
             "this would watch {count} vehicles by id, the limit is {limit} (limits.subscription_vehicles_max); \
              use whole_fleet, or Unsubscribe some first"
         );
-        Err(Rejection::new(ErrorCode::LimitReached, request, says))
+        let rejection = Rejection::new(ErrorCode::LimitReached, request, says);
+        Err(rejection.over(Bound::SubscriptionVehicles))
     }
 
     /// Tells the dashboard which index stands for which id.
