@@ -42,6 +42,10 @@ fn slow(gateway: &Gateway) -> u64 {
     Metrics::of(gateway.control()).value(series)
 }
 
+fn descriptors(gateway: &Gateway) -> u64 {
+    Metrics::of(gateway.control()).value("process_open_fds")
+}
+
 /// Fixes from `from` on, as one message.
 fn batch(from: u32) -> Message {
     let fixes: Vec<Fix> = (from..from + 200).map(fix).collect();
@@ -70,6 +74,7 @@ fn one_who_does_not_read_is_evicted_with_4008_and_the_others_notice_nothing() {
         .collect();
     let mut healthy = Client::dashboard(&gateway, "healthy");
     healthy.subscribe(watch(1, &["truck-1"]));
+    let before = descriptors(&gateway);
     let mut n = 1;
     eventually("each of them is evicted", || {
         // As fast as the healthy one reads: it is up to date the whole time.
@@ -77,6 +82,10 @@ fn one_who_does_not_read_is_evicted_with_4008_and_the_others_notice_nothing() {
         n += 200;
         while healthy.position().1 != of(&truck, fix(n - 1)) {}
         slow(&gateway) == 2
+    });
+    // The gateway has done with them. What they find when they wake up, the kernel has kept for them.
+    eventually("their descriptors are free", || {
+        descriptors(&gateway) == before - stalled.len() as u64
     });
     for client in &mut stalled {
         widen(client);
