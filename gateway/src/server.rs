@@ -101,8 +101,8 @@ pub fn run(startup: Startup) -> anyhow::Result<()> {
         health: Arc::clone(&health),
         registry: metrics.registry(&shared.census),
         drain: Box::new({
-            let notify = notify.clone();
-            move |order| notify.send(Notice::Drain(order)).is_ok()
+            let (notify, health) = (notify.clone(), Arc::clone(&health));
+            move |order| !health.is_draining() && notify.send(Notice::Drain(order)).is_ok()
         }),
         #[cfg(debug_assertions)]
         panic: Box::new({

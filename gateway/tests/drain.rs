@@ -94,7 +94,9 @@ fn the_grace_period_still_lets_clients_in() {
     dashboard.subscribe(watch(1, &["truck-1"]));
     truck.report(fix(1));
     assert_eq!(dashboard.position().1, of(&truck, fix(1)));
-    // A second request hurries.
+    // It knows that already; a signal hurries.
+    let again = post(gateway.control(), "/drain", "");
+    assert_eq!(again.status, 409, "{again:?}");
     gateway.signal(Signal::TERM);
     assert_eq!(truck.closed().0, 1012);
     assert_eq!(dashboard.closed().0, 1012);

@@ -72,6 +72,11 @@ impl Health {
         self.draining.store(true, Relaxed);
     }
 
+    /// Whether the node is going away.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+
     /// Whether every shard reported lately.
     ///
     /// # Errors
