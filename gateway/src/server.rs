@@ -380,6 +380,9 @@ impl Birth {
                 report.health.listening(number);
                 let _ = up.send(Ok(()));
                 let outcome = pace::run(shard, inbox, &report).await;
+                if outcome.is_ok() {
+                    report.health.ended(number);
+                }
                 let _ = notify.send(Notice::Ended(number, outcome));
             }
         }

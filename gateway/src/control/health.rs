@@ -19,6 +19,7 @@ pub struct Health {
 #[repr(align(128))]
 struct ShardHealth {
     listening: AtomicBool,
+    ended: AtomicBool,
     /// Milliseconds from the process's start to the last beat.
     beat_ms: AtomicU64,
 }
@@ -67,6 +68,13 @@ impl Health {
         }
     }
 
+    /// A shard has ended as it was asked to, and reports no more: the others may take longer.
+    pub fn ended(&self, shard: usize) {
+        if let Some(report) = self.shards.get(shard) {
+            report.ended.store(true, Relaxed);
+        }
+    }
+
     /// The node is going away: from now on it is not ready.
     pub fn drain(&self) {
         self.draining.store(true, Relaxed);
@@ -84,6 +92,9 @@ impl Health {
     pub fn alive(&self, now: Instant) -> Result<(), Unwell> {
         let now_ms = self.milliseconds(now);
         for (shard, report) in self.shards.iter().enumerate() {
+            if report.ended.load(Relaxed) {
+                continue;
+            }
             let silent = Duration::from_millis(now_ms.saturating_sub(report.beat_ms.load(Relaxed)));
             if silent > self.stale_after {
                 return Err(Unwell::Silent {
@@ -167,6 +178,12 @@ mod tests {
                 shard: 0,
                 seconds: 11
             })
+        );
+        health.ended(0);
+        assert_eq!(
+            health.alive(later(22)),
+            Ok(()),
+            "one that has ended is not sick"
         );
     }
 }
