@@ -28,7 +28,7 @@ pub struct Engine {
 
 /// Where a subscriber sits.
 #[derive(Clone, Copy, Debug)]
-struct Seat {
+pub(crate) struct Seat {
     group: GroupId,
     position: u32,
 }

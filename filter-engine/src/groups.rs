@@ -6,7 +6,7 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 use roaring::RoaringBitmap;
 
 use crate::members::Members;
-use crate::sparse::Sparse;
+use crate::sparse::{LEAF, Sparse, leaf_bytes};
 use crate::{FleetId, GroupId, SubscriberId, VehicleSet};
 
 /// What routing reads of a group, and no more: the less of it there is, the more of it is in cache.
@@ -21,6 +21,12 @@ pub(crate) struct Group {
 /// Of a fleet and a filter. Half of what the hasher gives: it only has to be spread, equality decides.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ContentHash(u32);
+
+/// A group without what its filter and a second member own: its place, its filter's place, and an entry in the look-up
+/// by content, which is half full on average.
+pub(crate) const BYTES_EACH: u64 = ((leaf_bytes::<Group>() + leaf_bytes::<VehicleSet>())
+    / LEAF as u64)
+    + 2 * (size_of::<GroupId>() as u64 + 1);
 
 #[derive(Debug, Default)]
 pub(crate) struct Groups {

@@ -12,6 +12,7 @@
 //! | `route` | a tick's dirty vehicles → one callback per group, with its members and its vehicles |
 //! | `engine` | subscribe, update in place, re-grant, unsubscribe |
 //! | `change`, `stats` | what the caller must know after a change, and for its metrics |
+//! | [`footprint`] | what subscribers will hold on the heap |
 //! | `sparse` | an array by dense number whose empty stretches cost nothing |
 //!
 //! ```
@@ -41,6 +42,7 @@
 
 mod change;
 mod engine;
+pub mod footprint;
 mod groups;
 mod ids;
 mod index;

@@ -15,6 +15,10 @@ use crate::{FleetId, GroupId, SubscriberId, VehicleIndex};
 /// few MB. A tick with more is routed in batches, and may call back for the same group once in each.
 pub const MATCHES_PER_BATCH_MAX: usize = 1 << 18;
 
+/// Scratch space for one match: as it was found, in its group's place, and in a vector that has doubled.
+pub(crate) const SCRATCH_BYTES_PER_MATCH: u64 =
+    2 * (size_of::<(u16, VehicleIndex)>() + size_of::<VehicleIndex>() + size_of::<u16>()) as u64;
+
 /// Lists that are looked up before the first of them is read.
 const LOOK_AHEAD: usize = 32;
 

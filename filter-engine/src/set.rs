@@ -122,13 +122,17 @@ pub(crate) fn bitmap_at_rest(mut bitmap: RoaringBitmap) -> RoaringBitmap {
     bitmap.clone()
 }
 
-/// Bytes on the heap of a bitmap at rest: containers of 40 bytes each, and 2 bytes a value, 8 KiB of bits or 4
-/// bytes a run. Counted from values, because the statistics' own byte figures take a value for 4 bytes.
+/// What a bitmap holds for each stretch of 65,536 numbers that it has members in.
+pub(crate) const CONTAINER_BYTES: u64 = 40;
+/// The members of such a stretch, where there are too many to list.
+pub(crate) const BITSET_BYTES: u64 = 8_192;
+
+/// Bytes on the heap of a bitmap at rest: its containers, and 2 bytes a value, 8 KiB of bits or 4 bytes a run. Counted from values, because the statistics' own byte figures take a value for 4 bytes.
 pub(crate) fn bitmap_heap_bytes(bitmap: &RoaringBitmap) -> usize {
     let statistics = bitmap.statistics();
-    let bytes = u64::from(statistics.n_containers) * 40
+    let bytes = u64::from(statistics.n_containers) * CONTAINER_BYTES
         + u64::from(statistics.n_values_array_containers) * 2
-        + u64::from(statistics.n_bitset_containers) * 8_192
+        + u64::from(statistics.n_bitset_containers) * BITSET_BYTES
         + statistics.n_bytes_run_containers;
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }

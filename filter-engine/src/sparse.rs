@@ -6,7 +6,12 @@
 //! which is nearly always in cache, and growing never moves what is stored.
 
 /// Numbers per leaf.
-const LEAF: usize = 64;
+pub(crate) const LEAF: usize = 64;
+
+/// A leaf, and its entry in the directory.
+pub(crate) const fn leaf_bytes<T>() -> u64 {
+    (size_of::<Leaf<T>>() + size_of::<Option<Box<Leaf<T>>>>()) as u64
+}
 
 #[derive(Debug)]
 pub(crate) struct Sparse<T> {

@@ -5,7 +5,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use longhaul_filter_engine::{
-    Engine, FleetId, RoaringBitmap, SubscriberId, VehicleIndex, VehicleSet,
+    Engine, FleetId, RoaringBitmap, SubscriberId, VehicleIndex, VehicleSet, footprint,
 };
 
 struct Counting;
@@ -87,6 +87,13 @@ impl Numbers {
     }
 }
 
+/// What the budget says of subscribers with a filter of `watched` each.
+fn footprint_of(subscribers: u64, watched: u64, vehicles: u64) -> u64 {
+    subscribers * footprint::group(watched, vehicles)
+        + subscribers.div_ceil(footprint::SEATS_PER_LEAF) * footprint::SEAT_LEAF_BYTES
+        + vehicles.div_ceil(footprint::VEHICLES_PER_PAGE) * footprint::PAGE_BYTES
+}
+
 #[test]
 fn a_subscriber_of_50_vehicles_costs_at_most_400_bytes_and_routing_allocates_nothing() {
     const SUBSCRIBERS: u32 = 15_000;
@@ -110,6 +117,11 @@ fn a_subscriber_of_50_vehicles_costs_at_most_400_bytes_and_routing_allocates_not
         assert!(
             told.abs_diff(asked_after) < asked_after / 50,
             "{told} told, {asked_after} counted"
+        );
+        let budget = footprint_of(u64::from(SUBSCRIBERS), 50, u64::from(vehicles));
+        assert!(
+            budget.abs_diff(told as u64) < budget / 5,
+            "{budget} in the budget, {told} told"
         );
 
         let mut matches = 0;
