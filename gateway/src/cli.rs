@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::{ArgGroup, Args, Parser, Subcommand, value_parser};
 
 use crate::config::{KeyAlgorithm, Overrides, SHARDS_HARD_MAX};
+use crate::limits::CONNECTIONS_HARD_MAX;
 use crate::session::token::Role;
 
 /// WebSocket edge gateway for vehicle fleets.
@@ -25,7 +26,8 @@ pub struct Cli {
 pub enum Command {
     /// Start the gateway
     Run(RunArgs),
-    /// Print every setting with its comment and default, as a file for `run --config`
+    /// Print every setting with its comment and default, as a file for `run --config`; or check a file, or say what
+    /// memory the limits imply
     Config(ConfigArgs),
     /// Make a token, for development and tests, and print it
     Token(TokenArgs),
@@ -136,6 +138,19 @@ pub struct ConfigArgs {
     /// Check this file instead, as `run --config` would
     #[arg(long, value_name = "FILE")]
     pub check: Option<PathBuf>,
+
+    /// Print instead what memory the settings imply for this many connections, term by term [default: 1000000]
+    #[arg(long, value_name = "CONNECTIONS", conflicts_with = "check", num_args = 0..=1,
+        value_parser = value_parser!(u64).range(1..=CONNECTIONS_HARD_MAX))]
+    pub budget: Option<Option<u64>>,
+
+    /// How many of the connections are dashboards; left out: one in 50
+    #[arg(long, value_name = "N", requires = "budget")]
+    pub dashboards: Option<u64>,
+
+    /// The settings that the budget is for; left out: the defaults, and the environment
+    #[arg(long, value_name = "FILE", requires = "budget")]
+    pub config: Option<PathBuf>,
 }
 
 /// Flags of `token`.

@@ -1,5 +1,6 @@
 //! Every bound in one place. The defaults are settings in `[limits]`; the hard maxima are constants, because code relies
-//! on the relations between them, which are asserted at compile time below.
+//! on the relations between them, which are asserted at compile time below. What they mean in memory is in
+//! `limits/budget.rs`.
 #![forbid(unsafe_code)]
 
 use std::io;
@@ -9,6 +10,8 @@ use confique::Config;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::rules::within;
+
+pub mod budget;
 
 /// Shards of one process: an interest mask has 64 bits.
 pub const SHARDS_MAX: usize = 64;

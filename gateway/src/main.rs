@@ -19,6 +19,7 @@ use clap::Parser;
 
 use crate::cli::{Cli, Command, ConfigArgs, RunArgs, TokenArgs};
 use crate::config::{Config, KeyAlgorithm, Overrides};
+use crate::limits::budget::{self, Load};
 use crate::session::keys::SigningKey;
 use crate::session::mint::{Grant, MintError, mint};
 use crate::session::token::IdBounds;
@@ -86,8 +87,11 @@ fn end_on_panic() {
     }));
 }
 
-/// Prints the commented settings, or says whether a file is good.
+/// Prints the commented settings, or says whether a file is good, or what memory settings imply.
 fn print_config(args: &ConfigArgs) -> Result<(), Failure> {
+    if let Some(connections) = args.budget {
+        return print_budget(args, connections.unwrap_or(budget::CONNECTIONS));
+    }
     match &args.check {
         None => print(&config::template()),
         Some(file) => {
@@ -98,6 +102,25 @@ fn print_config(args: &ConfigArgs) -> Result<(), Failure> {
             print(&format!("{} is good\n", file.display()))
         }
     }
+}
+
+fn print_budget(args: &ConfigArgs, connections: u64) -> Result<(), Failure> {
+    let config = Config::load(args.config.as_deref(), Overrides::default(), false)
+        .map_err(Failure::config)?;
+    let dashboards = args
+        .dashboards
+        .unwrap_or(connections / budget::CONNECTIONS_PER_DASHBOARD);
+    if dashboards > connections {
+        return Err(Failure::usage(anyhow!(
+            "--dashboards {dashboards} is more than --budget {connections}, the connections in all"
+        )));
+    }
+    let load = Load {
+        connections,
+        dashboards,
+        shards: server::shard_count(&config) as u64,
+    };
+    print(&budget::print(&config, load))
 }
 
 /// Makes a token and prints it.

@@ -41,7 +41,7 @@ use crate::{
 };
 
 /// Locked memory of glommio's own ring per executor; containers often allow 8 MiB in all.
-const EXECUTOR_IO_MEMORY: usize = 1 << 20;
+pub const EXECUTOR_IO_MEMORY: usize = 1 << 20;
 /// Entries of glommio's own rings: they carry one doorbell and a few timers.
 const EXECUTOR_RING_DEPTH: usize = 128;
 /// A shard that has not ticked for this long is not alive; a quiet one ticks four times a second.
@@ -157,7 +157,8 @@ fn allowed_cores() -> Vec<usize> {
     if cores.is_empty() { vec![0] } else { cores }
 }
 
-fn shard_count(config: &Config) -> usize {
+/// How many shards these settings ask for on this machine.
+pub fn shard_count(config: &Config) -> usize {
     match usize::from(config.server.shards) {
         0 => available_parallelism()
             .map_or(1, usize::from)

@@ -98,6 +98,69 @@ fn a_bad_file_is_refused_with_line_and_name() {
 }
 
 #[test]
+fn a_budget_follows_the_settings() {
+    let printed = |args: &[&str]| {
+        let output = run(&[&["config", "--budget"], args].concat());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    /// The fourth column of a term's line: its count and size.
+    fn product<'a>(budget: &'a str, name: &str) -> &'a str {
+        let line = budget
+            .lines()
+            .find_map(|line| line.strip_prefix("  ")?.strip_prefix(name));
+        line.unwrap_or_else(|| panic!("no {name} in: {budget}"))
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let settings = "[server]\nshards = 2\n[receive]\nbuffers = 64\n[limits]\nvehicles_max = 5000\n\
+        subscription_vehicles_max = 5000";
+    let file = write(folder.path(), "longhaul.toml", settings);
+
+    let by_default = printed(&[]);
+    assert!(
+        by_default.starts_with(
+            "Memory for 1,000,000 connections: 980,000 vehicles and 20,000 dashboards"
+        )
+    );
+    let asked = printed(&["10000", "--dashboards", "4000", "--config", &file]);
+    assert!(
+        asked.starts_with(
+            "Memory for 10,000 connections: 6,000 vehicles and 4,000 dashboards, on 2 shards."
+        ),
+        "{asked}"
+    );
+    assert!(
+        asked.contains("But limits.vehicles_max lets in no more than 5,000."),
+        "{asked}"
+    );
+    assert!(product(&asked, "receive buffers").contains("128 × 4,112"));
+    assert!(product(&asked, "sockets").contains("10,000 × "));
+    for budget in [&by_default, &asked] {
+        for name in ["the gateway", "the kernel", "all", "per connection"] {
+            assert!(product(budget, name).contains('B'), "{budget}");
+        }
+    }
+
+    for (args, words) in [
+        (vec!["--budget", "0"], "1..=1024000000"),
+        (vec!["--budget", "10", "--check", &file], "--check"),
+        (vec!["--dashboards", "10"], "--budget"),
+        (
+            vec!["--budget", "10", "--dashboards", "11"],
+            "--dashboards 11",
+        ),
+    ] {
+        assert_refused(&run(&[&["config"], &args[..]].concat()), USAGE, &[words]);
+    }
+    let file = write(folder.path(), "longhaul.toml", "[limits]\nvehicles_mex = 1");
+    assert_refused(
+        &run(&["config", "--budget", "--config", &file]),
+        CONFIG,
+        &["vehicles_mex"],
+    );
+}
+
+#[test]
 fn flags_and_environment_obey_the_same_rules() {
     assert_refused(
         &run(&["run", "--dev", "--set", "server.pace_us=100001"]),

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 /// Entries per chunk. A chunk of 24-byte slots is 192 KiB: small enough not to matter, large enough to be rare.
-const CHUNK: usize = 8_192;
+pub const CHUNK: usize = 8_192;
 
 /// An array of `T` whose chunks are made on first use and stay where they are.
 #[derive(Debug)]

@@ -13,6 +13,11 @@ use crate::limits::SHARDS_MAX;
 
 const _: () = assert!(SHARDS_MAX <= 64, "an interest mask has 64 bits");
 
+/// What a mask weighs.
+pub const MASK_BYTES: usize = size_of::<AtomicU64>();
+/// Masks of each fleet: of the whole of it, of presence, of each position.
+pub const MASKS_PER_FLEET: usize = 3;
+
 /// The masks of all vehicles and fleets.
 #[derive(Debug)]
 pub struct Interest {

@@ -7,7 +7,7 @@
 //! | `presence` | who is connected and reports, and which connection is whose |
 //! | `interest` | which shards want to hear of which vehicle; one bit per shard, lock-free |
 
-mod chunked;
+pub mod chunked;
 pub mod interest;
 pub mod positions;
 pub mod presence;

@@ -38,10 +38,10 @@ struct Slot {
     received_ms: AtomicU64,
 }
 
-const _: () = assert!(
-    size_of::<Slot>() == 32,
-    "memory per vehicle is part of the budget"
-);
+/// What a vehicle's slot weighs.
+pub const SLOT_BYTES: usize = size_of::<Slot>();
+
+const _: () = assert!(SLOT_BYTES == 32, "memory per vehicle is part of the budget");
 
 /// A vehicle's last position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

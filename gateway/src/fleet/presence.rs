@@ -61,10 +61,10 @@ struct Slot {
     holder: AtomicU64,
 }
 
-const _: () = assert!(
-    size_of::<Slot>() == 16,
-    "memory per vehicle is part of the budget"
-);
+/// What a vehicle's slot weighs.
+pub const SLOT_BYTES: usize = size_of::<Slot>();
+
+const _: () = assert!(SLOT_BYTES == 16, "memory per vehicle is part of the budget");
 
 /// What a new connection of a vehicle meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

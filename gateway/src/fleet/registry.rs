@@ -17,6 +17,15 @@ use std::{
 use hashbrown::HashTable;
 use longhaul_filter_engine::{FleetId, VehicleIndex};
 
+/// What a vehicle weighs here without its id: its entry, and its place among its fleet's members.
+pub const ENTRY_BYTES: usize = size_of::<Entry>() + size_of::<VehicleIndex>();
+/// A vehicle in the look-up by id.
+pub const LOOKED_UP_BYTES: usize = size_of::<u32>();
+/// What a fleet weighs without its name, which is there twice, and without its vehicles: its members, its entry in the
+/// look-up by name, and its size.
+pub const FLEET_BYTES: usize =
+    size_of::<Members>() + 2 * size_of::<(Box<str>, FleetId)>() + size_of::<AtomicU32>();
+
 /// Vehicles that [`Registry::joined`] visits under one lock.
 const JOINED_PER_LOCK: u32 = 1_024;
 

@@ -15,6 +15,9 @@ use std::{
 
 use crate::limits::Limits;
 
+/// What somebody who is counted weighs.
+pub const COUNTED_BYTES: usize = size_of::<(u64, u32)>();
+
 /// Locks per kind of count.
 const STRIPES: usize = 16;
 

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// What a client may send behind its upgrade request before it is answered, in bytes.
-const MAY_FOLLOW_BYTES: usize = 8_192;
+pub(super) const MAY_FOLLOW_BYTES: usize = 8_192;
 
 impl Core {
     /// Bytes of a connection that has not completed its upgrade.

@@ -17,6 +17,7 @@
 //! | `ending`, [`leaving`] | how a connection ends, and how all of them do |
 //! | `sweep`, `stalls` | heartbeats and time-outs, a slice of the slab per tick |
 //! | [`connection`], [`slab`], [`frame`], [`clock`], `every`, `extras` | the nouns |
+//! | [`footprint`] | what the nouns weigh, for the memory budget |
 //!
 //! [`Core`] holds the state and the rules; what of it needs the ring is given the ring. [`Shard`] ties them together.
 
@@ -32,6 +33,7 @@ mod every;
 pub mod exchange;
 mod extras;
 mod flush;
+pub mod footprint;
 pub mod frame;
 mod gate;
 mod handshake;

@@ -18,7 +18,11 @@ use super::frame::Frame;
 /// Submission entries; more than a tick needs is kept in `backlog`.
 const SUBMISSIONS: u32 = 4_096;
 /// Completion entries. The kernel keeps what does not fit (`IORING_FEAT_NODROP`), at a cost.
-const COMPLETIONS: u32 = 32_768;
+pub const COMPLETIONS: u32 = 32_768;
+/// What the two queues weigh: each submission with its place in an array of indexes.
+pub const QUEUES_BYTES: usize = SUBMISSIONS as usize
+    * (size_of::<squeue::Entry>() + size_of::<u32>())
+    + COMPLETIONS as usize * size_of::<cqueue::Entry>();
 /// `IORING_ENTER_GETEVENTS`: run deferred task work and flush overflowed completions.
 const GET_EVENTS: u32 = 1;
 

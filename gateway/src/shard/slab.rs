@@ -3,7 +3,7 @@
 use super::ring::Key;
 
 /// Slots per chunk.
-const CHUNK: usize = 512;
+pub const CHUNK: usize = 512;
 /// Generations are what fits beside a slot in a completion's tag.
 const GENERATION_MASK: u32 = 0xFF_FFFF;
 
@@ -24,6 +24,9 @@ struct Slot<T> {
 }
 
 impl<T> Slab<T> {
+    /// What a slot weighs, used or not.
+    pub const SLOT_BYTES: usize = size_of::<Slot<T>>();
+
     /// Empty; never holds more than `slots_max`.
     pub fn new(slots_max: usize) -> Slab<T> {
         Slab {

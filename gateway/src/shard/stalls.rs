@@ -12,6 +12,9 @@ struct Stall {
     since: Stamp,
 }
 
+/// What an entry weighs.
+pub const STALL_BYTES: usize = size_of::<(u32, Stall)>();
+
 /// Connections whose send has been under way for a while; there are few.
 #[derive(Debug, Default)]
 pub struct Stalls(HashMap<u32, Stall>);

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Vehicles that are announced at a time.
-const ANNOUNCED_AT_ONCE: usize = 4_096;
+pub const ANNOUNCED_AT_ONCE: usize = 4_096;
 
 /// What was taken from a file, or from several.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]

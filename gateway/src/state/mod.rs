@@ -24,6 +24,7 @@ mod load;
 mod walk;
 
 pub use announce::announcer;
+pub use apply::ANNOUNCED_AT_ONCE;
 pub use folder::{Folder, FolderError};
 pub use load::{Keeping, load};
 

@@ -41,3 +41,4 @@ pub use assembler::{Assembler, AssemblyLimits, Incoming};
 pub use error::ProtocolError;
 pub use refusal::Refusal;
 pub use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
+pub use unfinished::UNFINISHED_BYTES;

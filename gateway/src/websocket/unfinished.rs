@@ -1,7 +1,7 @@
 //! What is kept of a message that has not ended, from one chunk of bytes to the next.
 
 use super::ProtocolError;
-use super::head::{FrameKind, HEAD_BYTES_MAX, Head};
+use super::head::{CONTROL_BYTES_MAX, FrameKind, HEAD_BYTES_MAX, Head};
 use super::message::PartialMessage;
 
 /// Where in the byte stream the last chunk ended, and what it left behind.
@@ -13,6 +13,9 @@ pub(super) struct Unfinished {
     /// The unmasked start of a control frame, at most 125 bytes.
     pub(super) control: Vec<u8>,
 }
+
+/// What it weighs beside a message's payload, a control frame's start included.
+pub const UNFINISHED_BYTES: usize = size_of::<Unfinished>() + CONTROL_BYTES_MAX;
 
 #[derive(Debug)]
 pub(super) enum Reading {

@@ -10,6 +10,8 @@ use io_uring::{IoUring, types::BufRingEntry};
 
 /// The buffer group's id on its ring.
 pub const GROUP: u16 = 7;
+/// What the kernel is told of a buffer.
+pub const ENTRY_BYTES: usize = size_of::<BufRingEntry>();
 
 /// A ring of buffers shared with the kernel. Lives as long as the process: the kernel may write into it until its
 /// io_uring is gone, which happens in the background.
