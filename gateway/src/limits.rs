@@ -24,7 +24,7 @@ pub const ECHO_BACKLOG_BYTES_MAX: usize = 16 << 20;
 pub const ACCEPTS_PER_TICK_MAX: u32 = 8;
 /// Upgrade requests, tokens to be checked among them, that a shard decides on in one tick; the rest wait their turn.
 pub const UPGRADES_PER_TICK_MAX: usize = 8;
-/// Connections over a limit that a shard is telling so at one time; beyond, they are closed without an answer.
+/// Connections that a full shard is telling so at one time; beyond, they are closed without an answer.
 pub const REFUSALS_IN_FLIGHT_MAX: usize = 256;
 /// Topics in one `Subscribe` or `Unsubscribe`.
 pub const TOPICS_MAX: usize = 16;

@@ -2439,7 +2439,7 @@ impl<'a> Subscribe<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<Delivery>(Subscribe::VT_DELIVERY, Some(Delivery::Latest)).unwrap()}
   }
-  /// At most one Positions message per this many milliseconds; 0: as fast as the gateway ticks.
+  /// Positions and presence at most once per this many milliseconds; 0: as fast as the gateway ticks.
   #[inline]
   pub fn min_interval_ms(&self) -> u32 {
     // Safety:

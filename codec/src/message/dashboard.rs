@@ -57,7 +57,7 @@ pub struct Subscribe {
     /// The newest position per vehicle, or each one.
     #[serde(default)]
     pub delivery: Delivery,
-    /// At most one `Positions` message per this many milliseconds; 0: as fast as the gateway ticks.
+    /// Positions and presence at most once per this many milliseconds; 0: as fast as the gateway ticks.
     #[serde(default)]
     pub min_interval_ms: u32,
     /// Send the events after this one first.
