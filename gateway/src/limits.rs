@@ -24,17 +24,17 @@ pub const ECHO_BACKLOG_BYTES_MAX: usize = 16 << 20;
 pub const ACCEPTS_PER_TICK_MAX: u32 = 8;
 /// Upgrade requests, tokens to be checked among them, that a shard decides on in one tick; the rest wait their turn.
 pub const UPGRADES_PER_TICK_MAX: usize = 8;
-/// Connections that a full shard is telling so at one time; beyond, they are closed without an answer.
-pub const REFUSALS_IN_FLIGHT_MAX: usize = 256;
+/// Connections over a limit that a shard is telling so at one time; beyond, they are closed without an answer.
+pub const REFUSALS_IN_FLIGHT_MAX: usize = 1_024;
 /// Topics in one `Subscribe` or `Unsubscribe`.
 pub const TOPICS_MAX: usize = 16;
 /// Fixes for `every` dashboards of another shard that wait for room in its inbox; beyond, the oldest is dropped.
 pub const EVERY_BACKLOG_MAX: usize = 65_536;
 /// Longest that a full token bucket takes to drain at its rate, in seconds: burst / rate.
-pub const BURST_SECONDS_MAX: u64 = 600;
+pub const BURST_SECONDS_MAX: u64 = 500;
 /// Changes in one `Presence`.
 pub const PRESENCE_PER_MESSAGE_MAX: usize = 4_096;
-/// Bytes of an alternative address or a reason in a `Drain`.
+/// Bytes of an alternative address in a `Drain`.
 pub const DRAIN_TEXT_BYTES_MAX: usize = 256;
 /// Bytes of a request's body at the control plane.
 pub const CONTROL_BODY_BYTES_MAX: usize = 4_096;
@@ -42,6 +42,13 @@ pub const CONTROL_BODY_BYTES_MAX: usize = 4_096;
 pub const RETRY_AFTER_MIN_S: u32 = 1;
 /// The longest.
 pub const RETRY_AFTER_MAX_S: u32 = 120;
+/// Answers (errors, pongs) that may wait for one vehicle's socket.
+pub const VEHICLE_ANSWERS_MAX: usize = 64;
+/// Bytes of them.
+pub const VEHICLE_ANSWER_BYTES_MAX: usize = 65_536;
+/// `Positions` messages that one frame to a dashboard with an interval may hold: what gathered in the interval goes out
+/// at its end.
+pub const MESSAGES_PER_INTERVAL_MAX: usize = 16;
 /// Answers that may wait for a client that asks for another subscription.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 16;
 /// What queued answers are joined to at most, in bytes, to go out in one send.
@@ -146,8 +153,8 @@ pub struct Limits {
     #[config(default = 5_000, validate = within::<0, 1_000_000>)]
     pub accepts_per_second_max: u32,
 
-    /// Connections per shard whose upgrade request has not been answered; each may hold header_bytes_max bytes. A
-    /// further one gets 503.
+    /// Connections per shard whose upgrade request has not been answered; each may hold twice header_bytes_max and
+    /// some 8 KiB. A further one gets 503.
     /// Allowed: 1 to 16000000.
     #[config(default = 8_192, validate = within::<1, CONNECTIONS_PER_SHARD_HARD_MAX>)]
     pub handshakes_per_shard_max: u64,
@@ -316,7 +323,7 @@ mod tests {
     fn connections_follow_the_smaller_of_setting_and_descriptors() {
         let mut limits = defaults();
         for (setting, descriptors, expected) in [
-            (1_000_000, 20_000, 20_000 - 512),
+            (1_000_000, 20_000, 20_000 - 1_280),
             (1_000, 20_000, 1_000),
             (1_000_000, 10, 1),
             (1_000_000, u64::MAX, 1_000_000),

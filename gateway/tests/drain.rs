@@ -94,9 +94,15 @@ fn the_grace_period_still_lets_clients_in() {
     dashboard.subscribe(watch(1, &["truck-1"]));
     truck.report(fix(1));
     assert_eq!(dashboard.position().1, of(&truck, fix(1)));
-    // It knows that already; a signal hurries.
+    // It knows that already, and a supervisor's SIGTERM says no more than that. The next one hurries.
     let again = post(gateway.control(), "/drain", "");
     assert_eq!(again.status, 409, "{again:?}");
+    gateway.signal(Signal::TERM);
+    for n in 2..=20 {
+        std::thread::sleep(Duration::from_millis(5));
+        truck.report(fix(n));
+        assert_eq!(dashboard.position().1, of(&truck, fix(n)), "still served");
+    }
     gateway.signal(Signal::TERM);
     assert_eq!(truck.closed().0, 1012);
     assert_eq!(dashboard.closed().0, 1012);

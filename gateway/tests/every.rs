@@ -1,6 +1,6 @@
 //! Delivery `Every`: each position, in order, up to a bound.
 
-use longhaul_codec::{Delivery, ErrorCode, Message, Subscribe};
+use longhaul_codec::{AckKind, Delivery, ErrorCode, Message, Subscribe, Unsubscribe};
 
 use crate::common::client::{Client, fix, of, watch, watch_all};
 use crate::common::gateway::Gateway;
@@ -159,4 +159,78 @@ fn a_dashboard_may_change_its_mind() {
         assert!(fix.time_ms > last);
         last = fix.time_ms;
     }
+}
+
+/// What comes all the time must not keep those waiting that are quiet.
+#[test]
+fn a_busy_vehicle_does_not_starve_a_quiet_ones_snapshot() {
+    let gateway = Gateway::start_with(1, &UNHURRIED);
+    let mut quiet = Client::vehicle(&gateway, "quiet");
+    quiet.report(fix(1));
+    assert_eq!(quiet.drain(), []);
+    let mut busy = Client::vehicle(&gateway, "busy");
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut n = 0;
+            while !stop.load(std::sync::atomic::Ordering::Acquire) {
+                n += 1;
+                busy.report(fix(n));
+                std::thread::sleep(std::time::Duration::from_micros(200));
+            }
+        });
+        let mut dashboard = Client::dashboard(&gateway, "me");
+        dashboard.subscribe(every(watch_all(1)));
+        let mut others = 0;
+        while !dashboard
+            .positions()
+            .iter()
+            .any(|(name, _)| name == "quiet")
+        {
+            others += 1;
+            assert!(
+                others < 1_000,
+                "{others} messages, and none of the quiet one"
+            );
+        }
+        stop.store(true, std::sync::atomic::Ordering::Release);
+    });
+}
+
+/// What waited for the end of an interval is not lost with the queue, and not sent to one who wants no more positions.
+#[test]
+fn what_waits_follows_the_wish() {
+    let gateway = Gateway::start_with(1, &UNHURRIED);
+    let mut truck = Client::vehicle(&gateway, "truck-1");
+    let mut waiting = |user: &str, n: u32| {
+        let mut dashboard = Client::dashboard(&gateway, user);
+        dashboard.subscribe(Subscribe {
+            min_interval_ms: 60_000,
+            ..every(watch(1, &["truck-1"]))
+        });
+        truck.report(fix(n));
+        assert_eq!(dashboard.position().1, of(&truck, fix(n)));
+        truck.report(fix(n + 1));
+        assert_eq!(truck.drain(), []);
+        assert_eq!(dashboard.drain(), [], "it waits for the interval's end");
+        (dashboard, of(&truck, fix(n + 1)))
+    };
+    let (mut latest, expected) = waiting("latest", 1);
+    latest.subscribe(watch(2, &["truck-1"]));
+    assert_eq!(latest.position().1, expected);
+
+    let (mut none, _) = waiting("none", 11);
+    let less = Unsubscribe {
+        request: 2,
+        topics: vec!["positions".to_owned()],
+        ..Unsubscribe::default()
+    };
+    none.ask(AckKind::Unsubscribe, 2, less);
+    none.subscribe(Subscribe {
+        request: 3,
+        topics: vec!["presence".to_owned()],
+        ..Subscribe::default()
+    });
+    assert_eq!(none.presence().len(), 1);
+    assert_eq!(none.drain(), [], "no position after the Ack");
 }

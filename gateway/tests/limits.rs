@@ -189,12 +189,12 @@ fn bytes_have_a_rate_of_their_own() {
 
 #[test]
 fn too_many_at_once_are_told_to_come_back_later() {
-    let gateway = start(&["limits.accepts_per_second_max=20", "server.pin_cores=false"]);
+    let gateway = start(&["limits.accepts_per_second_max=1", "server.pin_cores=false"]);
     let token = gateway.vehicle_token("truck-1");
     let mut first = Client::connect(&gateway, &token);
     let answers: Vec<_> = (0..60).map(|_| refused(&gateway, "no token")).collect();
     let (late, let_in): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 503);
-    // At least what two bursts of 20 leave, but for what the time that this takes makes room for.
+    // Two shards let in one each, and one a second more for as long as this takes.
     assert!(late.len() >= 5, "{} of 60", late.len());
     assert!(let_in.iter().all(|answer| answer.status == 401));
     for answer in &late {

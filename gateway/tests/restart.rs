@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use longhaul_codec::PresenceState;
+
 use crate::common::client::{Client, fix, watch_all};
 use crate::common::eventually;
 use crate::common::gateway::Gateway;
@@ -144,4 +146,83 @@ fn an_orderly_end_keeps_the_newest_and_a_damaged_file_is_set_aside() {
     let mut truck = Client::vehicle(&gateway, "truck-1");
     truck.report(fix(1));
     assert_eq!(report_of(dashboard.position().1), 1, "and it works");
+}
+
+/// A position from the future would hide all that follow it; a restart must not keep it alive.
+#[test]
+fn a_position_from_the_future_is_not_restored() {
+    let folder = tempfile::TempDir::new().expect("a folder for the test");
+    let state = format!(
+        "state.directory={:?}",
+        folder.path().to_str().expect("plain")
+    );
+    let lax = [
+        "--set",
+        &state,
+        "--set",
+        "limits.clock_ahead_ms_max=86400000",
+    ];
+    let mut gateway = Gateway::start_with(1, &lax);
+    let now = Client::vehicle(&gateway, "truck-2")
+        .welcome()
+        .gateway_time_ms;
+    let mut truck = Client::vehicle(&gateway, "truck-1");
+    truck.report(longhaul_codec::Fix {
+        time_ms: now + 20 * 3_600_000,
+        ..fix(1)
+    });
+    assert_eq!(truck.drain(), []);
+    gateway.signal(rustix::process::Signal::TERM);
+    assert_eq!(gateway.wait().code(), Some(0));
+
+    let gateway = Gateway::start_with(1, &["--set", &state]);
+    let mut dashboard = Client::dashboard(&gateway, "me");
+    dashboard.subscribe(watch_all(1));
+    let mut truck = Client::vehicle(&gateway, "truck-1");
+    let report = longhaul_codec::Fix {
+        time_ms: now + 1_000,
+        ..fix(2)
+    };
+    truck.report(report);
+    assert_eq!(dashboard.position().1.time_ms, report.time_ms);
+}
+
+/// Who connects while the old process still lets clients in is expected by the new one, like everybody else.
+#[test]
+fn a_vehicle_that_came_in_the_grace_period_is_online_for_the_successor() {
+    let folder = tempfile::TempDir::new().expect("a folder for the test");
+    let state = format!(
+        "state.directory={:?}",
+        folder.path().to_str().expect("plain")
+    );
+    let settings = [
+        "--set",
+        &state,
+        "--set",
+        "drain.grace_ms=2000",
+        "--set",
+        "drain.window_ms=1000",
+    ];
+    let mut old = Gateway::start_at("127.0.0.1:0", 1, &settings);
+    let connect = |gateway: &Gateway, role: &str, subject: &str| {
+        Client::connect(gateway, &gateway.token(role, "demo", subject))
+    };
+    let _before = connect(&old, "vehicle", "before");
+    old.signal(rustix::process::Signal::TERM);
+    let handovers = || Metrics::of(old.control()).value("longhaul_state_handovers_total");
+    eventually("it has handed over once", || handovers() > 0);
+    let _during = connect(&old, "vehicle", "during");
+    let listen = old.listen().to_string();
+    let new = Gateway::start_at(&listen, 1, &settings);
+    assert_eq!(old.wait().code(), Some(0));
+    eventually("both are online for those who ask the new one", || {
+        let mut dashboard = connect(&new, "dashboard", "me");
+        dashboard.subscribe(longhaul_codec::Subscribe {
+            topics: vec!["presence".to_owned()],
+            ..watch_all(1)
+        });
+        let fleet = dashboard.presence();
+        let online = |change: &&(String, PresenceState, u64)| change.1 == PresenceState::Online;
+        fleet.iter().filter(online).count() == 2
+    });
 }

@@ -69,6 +69,9 @@ pub struct SlowReport {
     passed: bool,
 }
 
+/// A gateway on its defaults has evicted whoever hangs by then.
+const EVICTED_WITHIN_SECONDS: f64 = 30.0;
+
 impl SlowReport {
     /// Puts together what was found.
     ///
@@ -102,6 +105,9 @@ impl SlowReport {
             .rss_before
             .zip(found.rss_max)
             .map(|(before, max)| max.saturating_sub(before) as f64);
+        let long = parameters["stall_seconds"]
+            .as_f64()
+            .is_some_and(|seconds| seconds >= EVICTED_WITHIN_SECONDS);
         let mut report = Self {
             command: "slow",
             parameters,
@@ -124,12 +130,29 @@ impl SlowReport {
             failures: Vec::new(),
             passed: false,
         };
-        report.check(growth);
+        report.check(growth, long);
         Ok(report)
     }
 
-    fn check(&mut self, growth: Option<f64>) {
+    fn check(&mut self, growth: Option<f64>, long: bool) {
         let mut checks = Checks::default();
+        if long {
+            // Without its control plane, who is to say?
+            let evicted = self.evicted.unwrap_or(u64::from(self.stalled));
+            checks.demand(evicted >= u64::from(self.stalled), || {
+                format!(
+                    "{evicted} of {} hanging dashboards were evicted",
+                    self.stalled
+                )
+            });
+            let told = self.stalled_closes.get(&4008).copied().unwrap_or(0);
+            checks.demand(told >= u64::from(self.stalled), || {
+                format!(
+                    "{told} of {} hanging dashboards learnt why (4008)",
+                    self.stalled
+                )
+            });
+        }
         checks.demand(self.healthy.passed, || {
             "healthy dashboards: see their own result".to_owned()
         });

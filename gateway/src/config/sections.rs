@@ -112,7 +112,7 @@ pub struct Connection {
     pub stale_after_ms: u64,
 
     /// A connection that takes none of the bytes that wait for it for this many milliseconds is closed as a slow
-    /// consumer.
+    /// consumer. It is looked at four times in that time, so it may take up to half as long again.
     /// Allowed: 100 to 600000.
     #[config(default = 10_000, validate = within::<100, 600_000>)]
     pub send_timeout_ms: u64,

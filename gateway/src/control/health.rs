@@ -39,7 +39,7 @@ pub enum Unwell {
     #[error("shard {0} is not listening yet")]
     Starting(usize),
     /// The node is going away.
-    #[error("the node is draining: it takes no new connections")]
+    #[error("the node is draining: send new connections elsewhere")]
     Draining,
 }
 

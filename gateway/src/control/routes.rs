@@ -9,8 +9,8 @@ use axum::body::Bytes;
 #[cfg(debug_assertions)]
 use axum::extract::Path;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_TYPE, ORIGIN};
+use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -56,7 +56,22 @@ fn with_faults(router: Router<Arc<ControlState>>) -> Router<Arc<ControlState>> {
 }
 
 /// 202: this node goes away, as on SIGTERM. The body may say where clients are to go, and why.
-async fn drain(State(state): State<Arc<ControlState>>, body: Bytes) -> Response {
+///
+/// A web page that a browser on this machine shows can send a POST without asking: it says where it is from, or cannot
+/// say that its body is JSON.
+async fn drain(
+    State(state): State<Arc<ControlState>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    if headers.contains_key(ORIGIN) {
+        return (StatusCode::FORBIDDEN, "not for web pages\n").into_response();
+    }
+    let is_json = headers.get(CONTENT_TYPE).is_some_and(|kind| kind == JSON);
+    if !body.is_empty() && !is_json {
+        let says = "a body needs the header Content-Type: application/json\n";
+        return (StatusCode::UNSUPPORTED_MEDIA_TYPE, says).into_response();
+    }
     let order = if body.is_empty() {
         Ok(DrainOrder::default())
     } else {

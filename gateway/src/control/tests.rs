@@ -195,10 +195,14 @@ fn stopping_frees_the_address() {
 }
 
 fn post(address: SocketAddr, path: &str, body: &str) -> (u16, String) {
+    post_with(address, path, body, "Content-Type: application/json")
+}
+
+fn post_with(address: SocketAddr, path: &str, body: &str, header: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).expect("it listens");
     write!(
         stream,
-        "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{header}\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     )
     .expect("it reads");
@@ -242,6 +246,13 @@ fn a_drain_is_passed_on_or_said_to_be_wrong() {
     }
     let large = format!(r#"{{"reason":"{}"}}"#, "x".repeat(10_000));
     assert_eq!(post(control.address(), "/drain", &large).0, 413);
+    for (header, status) in [
+        ("Origin: http://evil.example", 403),
+        ("Content-Type: text/plain", 415),
+    ] {
+        let said = post_with(control.address(), "/drain", r#"{"reason":"x"}"#, header);
+        assert_eq!(said.0, status, "a web page: {header}");
+    }
     assert_eq!(get(control.address(), "/drain").0, 405);
     assert!(ordered.try_recv().is_err(), "nothing wrong was passed on");
     drop(ordered);

@@ -27,6 +27,9 @@ impl Version {
     }
 }
 
+/// How often to look for the end of a write before giving the core away.
+const SPINS_MAX: u32 = 1_000;
+
 #[derive(Debug, Default)]
 struct Slot {
     /// Even: stable. Odd: being written. Half of it is the version.
@@ -87,9 +90,10 @@ impl PositionTable {
             return Written::OutOfRange;
         };
         let mut sequence = slot.sequence.load(Ordering::Relaxed);
+        let mut spins = 0;
         loop {
             if sequence & 1 == 1 {
-                spin_loop();
+                wait(&mut spins);
                 sequence = slot.sequence.load(Ordering::Relaxed);
                 continue;
             }
@@ -132,6 +136,7 @@ impl PositionTable {
     #[must_use]
     pub fn read(&self, vehicle: VehicleIndex) -> Option<Known> {
         let slot = self.slots.get(vehicle.0)?;
+        let mut spins = 0;
         loop {
             let before = slot.sequence.load(Ordering::Acquire);
             if before == 0 {
@@ -160,7 +165,7 @@ impl PositionTable {
                     });
                 }
             }
-            spin_loop();
+            wait(&mut spins);
         }
     }
 
@@ -173,6 +178,16 @@ impl PositionTable {
                 .get(vehicle.0)
                 .map_or(0, |slot| slot.sequence.load(Ordering::Acquire) / 2),
         )
+    }
+}
+
+/// Waits for a writer. It needs a few nanoseconds, unless it has lost its core in the middle: then it is given one.
+fn wait(spins: &mut u32) {
+    *spins += 1;
+    if *spins < SPINS_MAX {
+        spin_loop();
+    } else {
+        std::thread::yield_now();
     }
 }
 

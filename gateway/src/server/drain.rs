@@ -43,15 +43,19 @@ pub(super) struct Shards {
 }
 
 impl Shards {
-    /// Waits until the process is asked to go, and goes. `on_drain` is called first, with how long it may take.
+    /// Waits until the process is asked to go, and goes. `on_drain` is called first, with how long it
+    /// may take, and again when nobody is let in any more.
     ///
     /// # Errors
     /// A shard failed, or did not end in time: the process must not stay half alive.
     pub(super) fn watch(
         &mut self,
         settings: &config::Drain,
-        on_drain: impl FnOnce(Duration),
+        on_drain: impl Fn(Duration),
     ) -> anyhow::Result<()> {
+        // Who was asked by the control plane takes the first SIGTERM as a confirmation: a supervisor sends it as a matter
+        // of course.
+        let mut confirmed = true;
         let order = match self.notices.recv() {
             Ok(Notice::Ended(number, outcome)) => return Err(failure(number, outcome)),
             Ok(Notice::Interrupt) => {
@@ -60,7 +64,10 @@ impl Shards {
                 return self.stop();
             }
             Ok(Notice::Terminate) => DrainOrder::default(),
-            Ok(Notice::Drain(order)) => order,
+            Ok(Notice::Drain(order)) => {
+                confirmed = false;
+                order
+            }
             Err(_) => bail!("every shard's thread ended without a word"),
         };
         let (grace, window) = (
@@ -75,7 +82,7 @@ impl Shards {
         );
         self.health.drain();
         on_drain(grace + window);
-        if let Heard::Hurry = self.wait(grace)? {
+        if let Heard::Hurry = self.wait(grace, &mut confirmed)? {
             return self.stop();
         }
         self.post(&|| {
@@ -88,7 +95,8 @@ impl Shards {
                 reason: order.reason.clone(),
             }))
         })?;
-        match self.wait(window + STOP_WITHIN)? {
+        on_drain(window);
+        match self.wait(window + STOP_WITHIN, &mut confirmed)? {
             Heard::AllEnded => Ok(()),
             Heard::Hurry => self.stop(),
             Heard::Time => bail!(
@@ -104,7 +112,7 @@ impl Shards {
         self.post(&|| Letter::Stop)?;
         let by = Instant::now() + STOP_WITHIN;
         loop {
-            match self.wait(by.saturating_duration_since(Instant::now()))? {
+            match self.wait(by.saturating_duration_since(Instant::now()), &mut true)? {
                 Heard::AllEnded => return Ok(()),
                 Heard::Hurry => {}
                 Heard::Time => bail!(
@@ -117,13 +125,14 @@ impl Shards {
     }
 
     /// Waits for as long as this, or until there is a reason to go on.
-    fn wait(&mut self, time: Duration) -> anyhow::Result<Heard> {
+    fn wait(&mut self, time: Duration, confirmed: &mut bool) -> anyhow::Result<Heard> {
         let by = Instant::now() + time;
         while self.running > 0 {
             match self
                 .notices
                 .recv_timeout(by.saturating_duration_since(Instant::now()))
             {
+                Ok(Notice::Terminate) if !std::mem::replace(confirmed, true) => {}
                 Ok(Notice::Terminate | Notice::Interrupt) => {
                     tracing::info!("asked a second time: closing everybody now");
                     return Ok(Heard::Hurry);

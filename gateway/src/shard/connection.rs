@@ -13,7 +13,10 @@ use super::{
 };
 use crate::{
     fleet::Holder,
-    limits::{ECHO_BACKLOG_BYTES_MAX, JOINED_SEND_BYTES, Limits},
+    limits::{
+        ECHO_BACKLOG_BYTES_MAX, JOINED_SEND_BYTES, Limits, VEHICLE_ANSWER_BYTES_MAX,
+        VEHICLE_ANSWERS_MAX,
+    },
     session::{census::Counted, rate::Bucket},
     websocket::Assembler,
 };
@@ -110,7 +113,7 @@ impl Dashboard {
         Dashboard {
             fleet,
             identity,
-            positions: true,
+            positions: false,
             snapshot: false,
             presence: None,
             every: None,
@@ -246,6 +249,10 @@ impl Connection {
         if let Peer::Echo(waiting) = &mut self.peer {
             *waiting += length;
             return *waiting <= limits.echo_message_bytes_max + ECHO_BACKLOG_BYTES_MAX;
+        }
+        if let Peer::Vehicle { .. } = self.peer {
+            // It is answered with errors and pongs only, and there may be millions of it.
+            return frames <= VEHICLE_ANSWERS_MAX && bytes <= VEHICLE_ANSWER_BYTES_MAX;
         }
         frames <= limits.control_queue_max && bytes <= limits.control_queue_bytes_max
     }

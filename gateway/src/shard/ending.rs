@@ -134,11 +134,14 @@ impl Core {
                     self.metrics.vehicles_stale.sub(1);
                 }
                 let holder = holder(self.exchange.shard(), key);
-                let presence = &self.fleet.presence;
-                let changed = presence.disconnect(vehicle, holder, self.now.unix_ms);
                 // One that goes while this node goes away has moved, as far as anybody here can tell: whoever still
                 // watches here is not told, and asks again where it goes.
-                if changed && !self.is_leaving() {
+                if !self.is_leaving()
+                    && self
+                        .fleet
+                        .presence
+                        .disconnect(vehicle, holder, self.now.unix_ms)
+                {
                     self.out.presence.mark(fleet, vehicle);
                 }
             }
@@ -218,6 +221,8 @@ impl Core {
             if connection.counted {
                 self.census.leave();
                 self.leave_address(key);
+            } else {
+                self.refusing -= 1;
             }
             self.stalls.forget(key);
             self.connections.remove(key);

@@ -13,7 +13,10 @@ use super::{
     ring::{Key, Ring, sys},
 };
 use crate::{
-    limits::{RETRY_AFTER_MAX_S, RETRY_AFTER_MIN_S, UPGRADES_PER_TICK_MAX},
+    limits::{
+        REFUSALS_IN_FLIGHT_MAX, RETRY_AFTER_MAX_S, RETRY_AFTER_MIN_S, RETRY_STOPPING_S,
+        UPGRADES_PER_TICK_MAX,
+    },
     session::census::Counted,
     websocket::Refusal,
 };
@@ -27,6 +30,12 @@ impl Core {
         self.accepted += 1;
         self.metrics.connections_accepted.inc();
         let over = self.over_a_limit(now);
+        if over.is_some() && self.refusing >= REFUSALS_IN_FLIGHT_MAX {
+            // Many are being told already.
+            self.metrics.closed_overflow.inc();
+            ring.close(fd);
+            return;
+        }
         let Ok(key) = self.connections.insert(Connection::accepted(fd, now)) else {
             // There is not even room to say no.
             if over.is_none() {
@@ -38,6 +47,7 @@ impl Core {
         };
         self.metrics.connections_open_handshake.add(1);
         ring.receive(fd, key);
+        self.refusing += usize::from(over.is_some());
         let over = over.or_else(|| {
             if let Some(connection) = self.connections.get_mut(key) {
                 connection.counted = true;
@@ -52,6 +62,13 @@ impl Core {
     /// Holds a new connection against the limits on connections; counts it if it may come in.
     fn over_a_limit(&mut self, now: Now) -> Option<Refusal> {
         let metrics = &self.metrics;
+        if self.stopping {
+            let retry_s = RETRY_STOPPING_S + fastrand::u32(0..=RETRY_STOPPING_S);
+            return Some(Refusal::unavailable(
+                "The gateway is shutting down.",
+                retry_s,
+            ));
+        }
         if let Err(latest_s) = self.gate.admit(now.mono_ms, now.mono_us) {
             metrics.limit_hit_accepts.inc();
             return Some(Refusal::unavailable(
@@ -65,7 +82,7 @@ impl Core {
                 fastrand::u32(RETRY_FULL_S),
             )
         };
-        if self.connections.len() >= self.config.connections_max {
+        if self.connections.len() - self.refusing >= self.config.connections_max {
             metrics.limit_hit_connections_per_shard.inc();
             return Some(full("limits.connections_per_shard_max"));
         }

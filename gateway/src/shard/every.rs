@@ -4,9 +4,8 @@
 use std::collections::{HashMap, VecDeque};
 
 use longhaul_codec::Fix;
-use longhaul_filter_engine::VehicleSet;
-
-use longhaul_filter_engine::VehicleIndex;
+use longhaul_filter_engine::{VehicleIndex, VehicleSet};
+use roaring::RoaringBitmap;
 
 /// Memory of one waiting position.
 const FIX_BYTES: usize = size_of::<Fix>();
@@ -20,6 +19,19 @@ pub struct Every {
     last: HashMap<u32, u64>,
     /// Positions dropped since the dashboard was last told.
     dropped: u64,
+    /// Vehicles whose newest position was dropped: the last one is to arrive, whatever becomes of the others.
+    owed: RoaringBitmap,
+}
+
+/// What a position from the table is to a dashboard that wants each one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    /// Nothing: it was queued or sent.
+    None,
+    /// The first of its vehicle.
+    First,
+    /// Newer than others of its vehicle, which may still wait.
+    Newer,
 }
 
 impl Every {
@@ -30,11 +42,37 @@ impl Every {
         }
         self.queue.push_back(fix);
         let before = self.dropped;
-        while self.queue.len() * FIX_BYTES > bytes_max {
-            self.queue.pop_front();
+        while self.queue.len() * FIX_BYTES > bytes_max
+            && let Some(dropped) = self.queue.pop_front()
+        {
             self.dropped += 1;
+            if self.last.get(&dropped.vehicle) == Some(&dropped.time_ms) {
+                // It was the oldest that waited and is its vehicle's newest: nothing else of it waits.
+                self.last.remove(&dropped.vehicle);
+                self.owed.insert(dropped.vehicle);
+            }
         }
         self.dropped - before
+    }
+
+    /// What a position that the table has is.
+    pub fn news(&self, fix: &Fix) -> News {
+        match self.last.get(&fix.vehicle) {
+            None => News::First,
+            Some(last) if fix.time_ms > *last => News::Newer,
+            Some(_) => News::None,
+        }
+    }
+
+    /// Vehicles whose last position has to be read from the table again.
+    pub fn take_owed(&mut self) -> RoaringBitmap {
+        std::mem::take(&mut self.owed)
+    }
+
+    /// Vehicles of which something waits.
+    pub fn waiting(&self) -> RoaringBitmap {
+        let queued: RoaringBitmap = self.queue.iter().map(|fix| fix.vehicle).collect();
+        queued | &self.owed
     }
 
     /// Whether this is a vehicle's newest position yet: then it is taken for queued or sent.
@@ -64,7 +102,7 @@ impl Every {
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.queue.is_empty() && self.owed.is_empty() && self.dropped == 0
     }
 
     /// Forgets the vehicles that are no longer watched. One that is watched again begins with a new snapshot.
@@ -74,6 +112,9 @@ impl Every {
         self.last
             .retain(|vehicle, _| watched.contains(VehicleIndex(*vehicle)));
         self.last.shrink_to_fit();
+        if let VehicleSet::Some(watched) = watched {
+            self.owed &= watched;
+        }
     }
 }
 
@@ -121,6 +162,24 @@ mod tests {
             (7, 7, 0)
         );
         assert_eq!(taken(&mut every, 9), [(1, 8), (1, 9), (1, 10)]);
+    }
+
+    /// A quiet vehicle's last position must not be lost to a busy one.
+    #[test]
+    fn the_last_one_of_a_vehicle_is_owed_when_it_is_dropped() {
+        let mut every = Every::default();
+        every.push(fix(7, 1), 3 * FIX_BYTES);
+        for n in 1..=4 {
+            every.push(fix(1, n), 3 * FIX_BYTES);
+        }
+        assert_eq!(every.take_dropped(), 2);
+        assert_eq!(every.waiting(), [1, 7].into_iter().collect());
+        assert_eq!(every.take_owed(), [7].into_iter().collect(), "and not 1");
+        assert_eq!(every.news(&fix(7, 1)), News::First);
+        assert_eq!(every.news(&fix(1, 4)), News::None);
+        assert_eq!(every.news(&fix(1, 5)), News::Newer);
+        assert_eq!(taken(&mut every, 9), [(1, 2), (1, 3), (1, 4)]);
+        assert!(every.is_empty());
     }
 
     #[test]

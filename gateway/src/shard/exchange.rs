@@ -343,7 +343,10 @@ impl Exchange {
                 addressed.every |= 1 << shard;
             }
         });
-        each_shard(std::mem::take(&mut addressed.outgoing), |shard| {
+        // Where those wait, what announces them waits as well.
+        let held_back = addressed.outgoing & addressed.every;
+        let now = std::mem::replace(&mut addressed.outgoing, held_back) & !held_back;
+        each_shard(now, |shard| {
             let waits = outgoing[shard].post(&inboxes[shard], counted, |fleet_id, set| {
                 let versioned = |index| Changed {
                     vehicle: VehicleIndex(index),

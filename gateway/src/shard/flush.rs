@@ -11,11 +11,12 @@ use super::{
     Core,
     clock::Now,
     connection::{Dashboard, Peer, Phase},
+    every::News,
     frame::Frame,
     outbound::{Audience, ENCODER_BYTES_KEPT, Names},
     ring::{Key, Ring},
 };
-use crate::limits::{NAMES_PER_MESSAGE_MAX, PRESENCE_PER_MESSAGE_MAX};
+use crate::limits::{MESSAGES_PER_INTERVAL_MAX, NAMES_PER_MESSAGE_MAX, PRESENCE_PER_MESSAGE_MAX};
 
 /// Dashboards whose interval has not elapsed, by when it does.
 #[derive(Debug, Default)]
@@ -122,39 +123,60 @@ impl Core {
                     });
                 });
             }
-            match &mut dashboard.every {
-                Some(every) if !every.is_empty() => {
-                    outbound.dropped = every.take_dropped();
-                    every.take(per_frame, &mut outbound.fixes);
-                }
-                _ => {
-                    let mut vehicles = std::mem::take(&mut outbound.vehicles);
-                    vehicles.clear();
-                    dashboard.take_pending(per_frame, &mut vehicles);
-                    for &vehicle in &vehicles {
-                        let Some(known) = seen.read(&fleet.positions, vehicle) else {
-                            continue;
-                        };
-                        if let Some(every) = &mut dashboard.every
-                            && !every.advance(&known.fix)
-                        {
-                            continue;
+            // What gathered in an interval goes out at its end, in as many messages as it takes.
+            let room = if dashboard.min_interval_ms == 0 {
+                per_frame
+            } else {
+                per_frame * MESSAGES_PER_INTERVAL_MAX
+            };
+            if let Some(every) = &mut dashboard.every {
+                outbound.dropped = every.take_dropped();
+                every.take(room, &mut outbound.fixes);
+                dashboard.pending |= every.take_owed();
+            }
+            let mut vehicles = std::mem::take(&mut outbound.vehicles);
+            vehicles.clear();
+            // Room of their own: whatever comes all the time must not keep a snapshot waiting.
+            dashboard.take_pending(room, &mut vehicles);
+            for &vehicle in &vehicles {
+                let Some(known) = seen.read(&fleet.positions, vehicle) else {
+                    continue;
+                };
+                match dashboard.every.as_ref().map(|every| every.news(&known.fix)) {
+                    Some(News::None) => continue,
+                    // Behind those of its own that still wait.
+                    Some(News::Newer) => {
+                        if let Some(every) = &mut dashboard.every {
+                            let bytes_max = config.limits.every_queue_bytes_max;
+                            metrics.every_dropped.add(every.push(known.fix, bytes_max));
                         }
-                        outbound.fixes.push(known.fix);
-                        if dashboard.snapshot {
-                            let age_ms = now.unix_ms.saturating_sub(known.received_ms);
-                            outbound.known.push(LastKnown {
-                                age_ms: u32::try_from(age_ms).unwrap_or(u32::MAX),
-                                state: fleet.presence.read(vehicle).state,
-                            });
+                        continue;
+                    }
+                    Some(News::First) => {
+                        if let Some(every) = &mut dashboard.every {
+                            every.advance(&known.fix);
                         }
                     }
-                    outbound.vehicles = vehicles;
-                    dashboard.snapshot &= !dashboard.pending.is_empty();
+                    None => {}
                 }
+                if !dashboard.snapshot {
+                    outbound.fixes.push(known.fix);
+                    continue;
+                }
+                let age_ms = now.unix_ms.saturating_sub(known.received_ms);
+                let last_known = LastKnown {
+                    age_ms: u32::try_from(age_ms).unwrap_or(u32::MAX),
+                    state: fleet.presence.read(vehicle).state,
+                };
+                outbound.known.push((known.fix, last_known));
             }
+            outbound.vehicles = vehicles;
+            dashboard.snapshot &= !dashboard.pending.is_empty();
         }
-        let said = (outbound.fixes.len(), outbound.changes.len());
+        let said = (
+            outbound.fixes.len() + outbound.known.len(),
+            outbound.changes.len(),
+        );
         let audience = Audience {
             json,
             named: dashboard.named,

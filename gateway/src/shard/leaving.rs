@@ -47,6 +47,10 @@ impl Schedule {
 
     /// When the connection in a slot is closed.
     fn close_at(&self, slot: u32, slots: u32, vehicle: bool) -> u64 {
+        // Later ones are closed in the end.
+        if slot >= slots {
+            return self.end;
+        }
         let (from, to) = if vehicle {
             (self.dashboards, self.end)
         } else {
@@ -82,9 +86,10 @@ pub struct Leaving {
 impl Core {
     /// Begins to go away.
     pub(super) fn leave(&mut self, plan: std::sync::Arc<Plan>) {
-        if self.leaving.is_some() || self.stopping {
+        if self.going {
             return;
         }
+        self.going = true;
         self.leaving = Some(Leaving {
             schedule: Schedule::of(plan.window_ms),
             plan,
@@ -130,10 +135,12 @@ impl Core {
         }
     }
 
-    /// Tells the peer of one that came while the shard goes away.
+    /// Tells the peer of one that came while the shard goes away, unless the walk has yet to come by.
     pub(super) fn tell_latecomer(&mut self, key: Key) {
         if let Some(leaving) = self.leaving.take() {
-            self.tell(&leaving, key.slot);
+            if !(leaving.told..leaving.slots).contains(&key.slot) {
+                self.tell(&leaving, key.slot);
+            }
             self.leaving = Some(leaving);
         }
     }
@@ -179,12 +186,12 @@ impl Core {
 
     /// Whether new connections are to go elsewhere.
     pub(super) fn is_leaving(&self) -> bool {
-        self.leaving.is_some() || self.stopping
+        self.going
     }
 
     /// Says goodbye to everybody now.
     pub(super) fn stop(&mut self) {
-        self.stopping = true;
+        (self.going, self.stopping) = (true, true);
         for slot in 0..self.connections.slots() {
             if let Some((key, _)) = self.connections.slot_mut(slot) {
                 self.close_or_refuse(key);
@@ -208,6 +215,7 @@ mod tests {
         let at_once = Schedule::of(0);
         assert_eq!((at_once.told, at_once.dashboards, at_once.end), (0, 0, 0));
         assert_eq!(at_once.close_at(5, 0, true), 0);
+        assert_eq!(schedule.close_at(1_000, 100, false), 30_000, "a latecomer");
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | [`ring`] | all I/O and its `unsafe`: multishot accept and receive, provided buffers, sends |
+//! | [`ring`] | all I/O and its `unsafe`: accepts, multishot receive, provided buffers, sends |
 //! | [`pace`] | when to tick: sleep when quiet, tick at a pace when busy |
 //! | `collect` | step 1: completions to connections, and what is armed next |
 //! | `handshake`, `allowance`, `dialogue`, `subscribe` | bytes to messages, messages to table writes and filters |
@@ -199,6 +199,8 @@ pub struct Core {
     barometer: Barometer,
     /// Connections accepted in this tick.
     accepted: u32,
+    /// Connections that are being told that they cannot come in, and are in no census.
+    refusing: usize,
     /// Connections whose upgrade request waits to be decided on.
     upgrades: VecDeque<Key>,
     /// How many more are decided on in this tick.
@@ -212,6 +214,8 @@ pub struct Core {
     messages_rate: Option<Rate>,
     bytes_rate: Option<Rate>,
     leaving: Option<leaving::Leaving>,
+    /// It is to go away, sooner or later.
+    going: bool,
     stopping: bool,
 }
 
@@ -254,6 +258,7 @@ impl Shard {
             gate: Gate::new(limits.accepts_per_second_max),
             barometer: Barometer::default(),
             accepted: 0,
+            refusing: 0,
             upgrades: VecDeque::new(),
             upgrades_left: UPGRADES_PER_TICK_MAX,
             flushable: Vec::new(),
@@ -269,6 +274,7 @@ impl Shard {
             messages_rate: Rate::new(limits.messages_per_second_max, limits.messages_burst),
             bytes_rate: Rate::new(limits.bytes_per_second_max, limits.bytes_burst),
             leaving: None,
+            going: false,
             stopping: false,
             config,
         };
@@ -317,7 +323,10 @@ impl Shard {
 
     /// Whether it is to end and everybody is gone.
     pub fn is_done(&self) -> bool {
-        self.core.is_leaving() && self.listener.is_none() && self.core.connections.len() == 0
+        self.core.is_leaving()
+            && self.listener.is_none()
+            && self.accepting == 0
+            && self.core.connections.len() == 0
     }
 
     /// Whether a stop was asked for.

@@ -23,8 +23,8 @@ pub struct Outbound {
     pub(super) encoder: Encoder,
     /// Positions to say.
     pub(super) fixes: Vec<Fix>,
-    /// In a snapshot: what is known about each of them.
-    pub(super) known: Vec<LastKnown>,
+    /// Positions of a snapshot to say, and what is known about each of them.
+    pub(super) known: Vec<(Fix, LastKnown)>,
     /// Presence to say.
     pub(super) changes: Vec<PresenceChange>,
     /// Positions that were dropped, to say.
@@ -180,32 +180,26 @@ impl Outbound {
             let message = Error {
                 code: ErrorCode::LimitReached,
                 message: format!(
-                    "{} positions were dropped, the oldest first: you read slower than they come \
-                     (limits.every_queue_bytes_max)",
+                    "{} positions were dropped, the oldest first: more came than you took at your pace and with your \
+                     min_interval_ms (limits.every_queue_bytes_max)",
                     self.dropped
                 ),
                 id: 0,
             };
             append_encoded(&mut bytes, &self.encoder.message(&message.into()), json);
         }
-        if self.known.is_empty() {
-            for fixes in self.fixes.chunks(per_frame) {
-                let encoded = self.encoder.positions(now.unix_ms, fixes.iter().copied());
-                append_encoded(&mut bytes, &encoded, json);
-            }
-        } else {
-            for (fixes, known) in self
-                .fixes
-                .chunks(per_frame)
-                .zip(self.known.chunks(per_frame))
-            {
-                let message = Positions {
-                    fixes: fixes.to_vec(),
-                    gateway_time_ms: now.unix_ms,
-                    last_known: known.to_vec(),
-                };
-                append_encoded(&mut bytes, &self.encoder.message(&message.into()), json);
-            }
+        for fixes in self.fixes.chunks(per_frame) {
+            let encoded = self.encoder.positions(now.unix_ms, fixes.iter().copied());
+            append_encoded(&mut bytes, &encoded, json);
+        }
+        for known in self.known.chunks(per_frame) {
+            let (fixes, last_known) = known.iter().copied().unzip();
+            let message = Positions {
+                fixes,
+                gateway_time_ms: now.unix_ms,
+                last_known,
+            };
+            append_encoded(&mut bytes, &self.encoder.message(&message.into()), json);
         }
         (!bytes.is_empty()).then(|| bytes.into())
     }

@@ -127,6 +127,7 @@ impl Core {
                 (AckKind::Unsubscribe, request)
             }
         };
+        now_wanted.every &= now_wanted.positions;
         self.wish(key, fleet, before, now_wanted);
         self.watch(key, fleet, wanted, before, now_wanted);
         let watching = match self.engine.effective(SubscriberId(key.slot)) {
@@ -255,12 +256,17 @@ impl Core {
         };
         dashboard.positions = now.positions;
         if !now.positions {
+            // After the Ack, none comes.
             dashboard.pending = RoaringBitmap::new();
+            dashboard.every = None;
+        } else if let (Some(every), false) = (&dashboard.every, now.every) {
+            // Of what waited, the newest.
+            dashboard.pending |= every.waiting();
         }
         if now.presence != before.presence {
             dashboard.presence = now.presence.then(Box::default);
         }
-        if now.every != before.every {
+        if now.every != dashboard.every.is_some() {
             dashboard.every = now.every.then(Box::default);
         }
     }

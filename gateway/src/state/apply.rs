@@ -65,6 +65,8 @@ impl Expected {
 /// How a file is taken.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Rules {
+    /// The gateway's clock, in milliseconds since the Unix epoch: a position from the future is not taken.
+    pub now_ms: u64,
     /// Whether vehicles that were connected to the other process may still be expected here.
     pub expect: bool,
     /// When the snapshot that was loaded was written. Vehicles that were connected then are taken to be offline since,
@@ -89,6 +91,8 @@ pub fn apply<R: Read + Seek>(
         vehicles: file.vehicles,
         ..Taken::default()
     };
+    // What a clock that was ahead has left behind would hide everything that follows.
+    let latest_ms = rules.now_ms.saturating_add(limits.clock_ahead_ms_max);
     let mut current = None;
     let mut batch = Batch::new(announce);
     file.read(|entry| match entry {
@@ -107,6 +111,7 @@ pub fn apply<R: Read + Seek>(
                 return;
             };
             if let Some((fix, received_ms)) = record.position
+                && fix.time_ms.max(received_ms) <= latest_ms
                 && fleet.positions.write(vehicle, &fix, received_ms) == Written::Newest
             {
                 taken.positions += 1;

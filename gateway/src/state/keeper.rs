@@ -159,7 +159,12 @@ impl<A: Fn(FleetId, &[VehicleIndex], &[VehicleIndex])> Keeper<A> {
 
     /// Begins to hand over.
     pub(super) fn drain(&mut self, expect_until_ms: u64, now: Now) {
-        if self.handing.is_none() {
+        if let Some(handing) = &mut self.handing {
+            // Who has come since then is to be expected as well: everything once more.
+            handing.expect_until_ms = expect_until_ms;
+            handing.complete = false;
+            self.hand_over(now);
+        } else {
             // What is waiting here is for this process, and part of what it hands over.
             self.take_handovers(now);
             self.handing = Some(Handing {

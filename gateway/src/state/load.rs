@@ -148,6 +148,15 @@ impl Inner {
         let checked = match file.map_err(FileError::Io).and_then(Checked::check) {
             // There is no snapshot yet, or another process was faster.
             Err(FileError::Io(error)) if error.kind() == ErrorKind::NotFound => return false,
+            // Nothing is wrong with the file.
+            Err(FileError::Io(error)) => {
+                tracing::error!(
+                    "cannot read {}: {error}; it is left where it is",
+                    path.display()
+                );
+                self.set_aside.insert(path.to_owned());
+                return false;
+            }
             Err(why) => {
                 self.refuse(path, &why);
                 return false;
@@ -167,6 +176,7 @@ impl Inner {
             ..
         } = &self.keeping;
         let rules = Rules {
+            now_ms: now.unix_ms,
             expect: expect_until_ms > now.unix_ms,
             assumed_since_ms: self.assumed_since_ms,
         };

@@ -71,7 +71,7 @@ pub fn get(address: SocketAddr, path: &str) -> Answer {
 /// Posts to the control plane.
 pub fn post(address: SocketAddr, path: &str, body: &str) -> Answer {
     let request = format!(
-        "POST {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        "POST {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
     exchange(address, request.as_bytes())
