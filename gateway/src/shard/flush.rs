@@ -190,8 +190,8 @@ impl Core {
             metrics.presence_out.add(said.1 as u64);
             dashboard.not_before_ms = now.mono_ms + u64::from(dashboard.min_interval_ms);
         }
-        if frame.is_none() && !dashboard.pending.is_empty() {
-            // A whole frame's worth of vehicles that never reported: go on with the rest in the next tick.
+        if frame.is_none() && self.owes(key) {
+            // A whole frame's worth of vehicles that never reported, for example: go on with the rest in the next tick.
             self.mark_flushable(key);
         }
         frame
