@@ -114,16 +114,12 @@ fn live(
     interrupted: &Interrupted,
 ) -> anyhow::Result<Tally> {
     let core = run::cores(1, gateway.shards, true).first().copied();
-    let mut crew = Crew::start(&[Job {
-        target: gateway.target,
-        host: gateway.host.clone(),
-        path: gateway.path.clone(),
-        key: gateway.key.clone(),
-        process: 0,
-        processes: 1,
-        core: core.flatten(),
-        task: Task::Churn(task.clone()),
-    }])?;
+    let mut crew = Crew::start(&[Job::at(
+        gateway,
+        (0, 1),
+        core.flatten(),
+        Task::Churn(task.clone()),
+    )])?;
     let mut told = false;
     loop {
         match crew.notice(LOOK)? {

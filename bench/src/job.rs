@@ -14,6 +14,7 @@ use crate::audience::{Audience, Watch};
 use crate::checker::{Counts, Epoch, Phase};
 use crate::churn::crowd::ChurnTask;
 use crate::churn::tally::Tally;
+use crate::gateway::Gateway;
 use crate::resume::Resumed;
 use crate::storm::herd::{Round, StormTask};
 use crate::token::Role;
@@ -37,6 +38,27 @@ pub struct Job {
     pub core: Option<usize>,
     /// What to do.
     pub task: Task,
+}
+
+impl Job {
+    /// A job against a gateway.
+    pub fn at(
+        gateway: &Gateway,
+        (process, processes): (usize, usize),
+        core: Option<usize>,
+        task: Task,
+    ) -> Job {
+        Job {
+            target: gateway.target,
+            host: gateway.host.clone(),
+            path: gateway.path.clone(),
+            key: gateway.key.clone(),
+            process,
+            processes,
+            core,
+            task,
+        }
+    }
 }
 
 /// What a generator process does.

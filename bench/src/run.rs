@@ -119,15 +119,9 @@ impl Run {
         cores(processes, gateway.shards, !args.no_pin)
             .into_iter()
             .enumerate()
-            .map(|(process, core)| Job {
-                target: gateway.target,
-                host: gateway.host.clone(),
-                path: gateway.path.clone(),
-                key: gateway.key.clone(),
-                process,
-                processes,
-                core,
-                task: Task::Load(task.clone()),
+            .map(|(process, core)| {
+                let task = Task::Load(task.clone());
+                Job::at(gateway, (process, processes), core, task)
             })
             .collect()
     }

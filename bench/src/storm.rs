@@ -155,21 +155,15 @@ fn jobs(args: &Storm, load: &Run, gateway: &Gateway) -> Vec<Job> {
     run::cores(processes, gateway.shards, !args.generator.no_pin)
         .into_iter()
         .enumerate()
-        .map(|(process, core)| Job {
-            target: gateway.target,
-            host: gateway.host.clone(),
-            path: gateway.path.clone(),
-            key: gateway.key.clone(),
-            process,
-            processes,
-            core,
-            task: Task::Storm(StormTask {
+        .map(|(process, core)| {
+            let task = Task::Storm(StormTask {
                 first: share(process),
                 connections: share(process + 1) - share(process),
                 offset: load.connections() + share(process) as usize,
                 round: duration(args.round_seconds),
                 seed: args.generator.seed,
-            }),
+            });
+            Job::at(gateway, (process, processes), core, task)
         })
         .collect()
 }

@@ -30,6 +30,8 @@ pub const REFUSALS_IN_FLIGHT_MAX: usize = 1_024;
 pub const TOPICS_MAX: usize = 16;
 /// Fixes for `every` dashboards of another shard that wait for room in its inbox; beyond, the oldest is dropped.
 pub const EVERY_BACKLOG_MAX: usize = 65_536;
+/// Connections that were taken over and whose shard has no room in its inbox; beyond, the oldest is left to its heartbeat.
+pub const TAKEN_OVER_BACKLOG_MAX: usize = 65_536;
 /// Longest that a full token bucket takes to drain at its rate, in seconds: burst / rate.
 pub const BURST_SECONDS_MAX: u64 = 500;
 /// Changes in one `Presence`.

@@ -37,14 +37,17 @@ fn start(shards: usize) -> (Handle, Arc<Health>) {
     (spawn(listen, Arc::new(state)).expect("a free port"), health)
 }
 
-/// The status line's number, and the whole answer.
 fn get(address: SocketAddr, path: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(address).expect("it listens");
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    exchange(
+        address,
+        &format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"),
     )
-    .expect("it reads");
+}
+
+/// The status line's number, and the whole answer.
+fn exchange(address: SocketAddr, request: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    stream.write_all(request.as_bytes()).expect("it reads");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("it answers");
     let status = answer
@@ -199,21 +202,11 @@ fn post(address: SocketAddr, path: &str, body: &str) -> (u16, String) {
 }
 
 fn post_with(address: SocketAddr, path: &str, body: &str, header: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(address).expect("it listens");
-    write!(
-        stream,
+    let request = format!(
         "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{header}\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
-    )
-    .expect("it reads");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("it answers");
-    let status = answer
-        .split(' ')
-        .nth(1)
-        .and_then(|number| number.parse().ok())
-        .expect("a status");
-    (status, answer)
+    );
+    exchange(address, &request)
 }
 
 #[test]

@@ -86,6 +86,7 @@ shard_metrics! {
             limit_hit_position_batch: limit = "position_batch_max",
             limit_hit_control_queue: limit = "control_queue_max",
             limit_hit_requests: limit = "requests_in_flight",
+            limit_hit_taken_over: limit = "taken_over_backlog",
             limit_hit_topics: limit = "topics",
             limit_hit_min_interval: limit = "min_interval_ms_max",
             limit_hit_vehicle_id: limit = "vehicle_id_bytes_max",

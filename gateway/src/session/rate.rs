@@ -2,7 +2,9 @@
 //!
 //! It is the generic cell rate algorithm (ITU-T I.371, annex A): instead of counting tokens, a bucket holds the moment
 //! at which it would be full again, so that nothing has to be refilled. Time is in microseconds modulo 2^32, which
-//! wraps every 71 minutes; [`Bucket::settle`] keeps an idle bucket from being taken for one in debt after half of that.
+//! wraps every 71 minutes (the `governor` crate has the same
+//! algorithm with an atomic of 8 bytes and a clock of its own, which a connection with one owner and two buckets has no
+//! use for); [`Bucket::settle`] keeps an idle bucket from being taken for one in debt after half of that.
 
 /// What a limit allows.
 #[derive(Debug, Clone, Copy)]

@@ -78,6 +78,16 @@ pub struct PartialRequest {
     pub queued: bool,
 }
 
+impl PartialRequest {
+    /// The first bytes of one.
+    pub fn of(bytes: &[u8]) -> Box<PartialRequest> {
+        Box::new(PartialRequest {
+            bytes: bytes.to_vec(),
+            queued: false,
+        })
+    }
+}
+
 /// What a dashboard is owed.
 #[derive(Debug)]
 pub struct Dashboard {

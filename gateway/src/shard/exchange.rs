@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     fleet::{Extra, Fleet, Interest, Known, PositionTable, Version},
-    limits::EVERY_BACKLOG_MAX,
+    limits::{EVERY_BACKLOG_MAX, TAKEN_OVER_BACKLOG_MAX},
 };
 
 /// Which version of each vehicle's position this shard has routed.
@@ -63,6 +63,8 @@ pub struct Exchanged {
     pub refused: u64,
     /// Positions for `every` dashboards of another shard that were dropped because its inbox stayed full.
     pub dropped: u64,
+    /// Connections of another shard that were taken over and could not be told: they end by their heartbeat.
+    pub forgotten: u64,
 }
 
 /// What this shard's own connections changed in a tick.
@@ -335,6 +337,10 @@ impl Exchange {
             counted.refused += u64::from(!posted);
             !posted
         });
+        // A shard that takes no letters for so long is not alive, which /healthz says.
+        let too_many = taken_over.len().saturating_sub(TAKEN_OVER_BACKLOG_MAX);
+        taken_over.drain(..too_many);
+        counted.forgotten += too_many as u64;
         each_shard(std::mem::take(&mut addressed.every), |shard| {
             let fixes = Vec::from(std::mem::take(&mut every[shard]));
             if let Err(Letter::Every(fixes)) = inboxes[shard].post(Letter::Every(fixes)) {

@@ -43,37 +43,15 @@ impl Core {
             held.bytes.extend_from_slice(bytes);
             held
         });
-        let kept = |joined: Option<Box<PartialRequest>>, bytes: &[u8]| {
-            joined.unwrap_or_else(|| {
-                Box::new(PartialRequest {
-                    bytes: bytes.to_vec(),
-                    queued: false,
-                })
-            })
-        };
+        if self.upgrades_left == 0 {
+            return self.wait_for_turn(key, joined.unwrap_or_else(|| PartialRequest::of(bytes)));
+        }
         let request = joined
             .as_deref()
             .map_or(&*bytes, |held| held.bytes.as_slice());
         match upgrade::parse_request(request, &limits) {
-            Ok(None) => *held = Some(kept(joined, bytes)),
+            Ok(None) => *held = Some(joined.unwrap_or_else(|| PartialRequest::of(bytes))),
             Err(refusal) => self.refuse(key, &refusal),
-            Ok(Some(_)) if self.upgrades_left == 0 => {
-                let mut waiting = kept(joined, bytes);
-                if waiting.bytes.len() > limits.header_bytes_max + MAY_FOLLOW_BYTES {
-                    // It goes on talking while it waits for an answer: as much as this is no client's way.
-                    return self.refuse(
-                        key,
-                        &Refusal::new(
-                            http::StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                            "Wait for the answer to your upgrade request before you send messages.",
-                        ),
-                    );
-                }
-                if !std::mem::replace(&mut waiting.queued, true) {
-                    self.upgrades.push_back(key);
-                }
-                *held = Some(waiting);
-            }
             Ok(Some((request, consumed))) => {
                 self.upgrades_left -= 1;
                 let admission = Admission {
@@ -98,6 +76,24 @@ impl Core {
                     }
                 }
             }
+        }
+    }
+
+    /// Keeps what a client has sent until a tick has room for it, unread: it is parsed once.
+    fn wait_for_turn(&mut self, key: Key, mut waiting: Box<PartialRequest>) {
+        if waiting.bytes.len() > self.config.limits.header_bytes_max + MAY_FOLLOW_BYTES {
+            // It goes on talking while it waits for an answer: as much as this is no client's way.
+            let refusal = Refusal::new(
+                http::StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "Wait for the answer to your upgrade request before you send messages.",
+            );
+            return self.refuse(key, &refusal);
+        }
+        if !std::mem::replace(&mut waiting.queued, true) {
+            self.upgrades.push_back(key);
+        }
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.peer = Peer::Handshake(Some(waiting));
         }
     }
 

@@ -351,6 +351,7 @@ impl Core {
         metrics.exchanged_in.add(exchanged.taken);
         metrics.inbox_full.add(exchanged.refused);
         metrics.every_dropped.add(exchanged.dropped);
+        metrics.limit_hit_taken_over.add(exchanged.forgotten);
         let count = asked.len();
         for what in asked {
             match what {

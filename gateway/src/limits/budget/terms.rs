@@ -109,13 +109,9 @@ impl<'a> Sheet<'a> {
         of(number.div_ceil(self.load.shards)).saturating_mul(self.load.shards)
     }
 
-    /// Connections that are told that they cannot come in: those beyond the load that the slabs have room for.
+    /// Connections that are told that they cannot come in, and are no part of the load.
     fn refusals(&self) -> u64 {
-        let room = self.config.limits.connections_per_shard_max as u64;
-        let share = self.load.connections.div_ceil(self.load.shards);
-        room.saturating_sub(share)
-            .saturating_add(REFUSALS_IN_FLIGHT_MAX as u64)
-            .saturating_mul(self.load.shards)
+        (REFUSALS_IN_FLIGHT_MAX as u64).saturating_mul(self.load.shards)
     }
 
     /// Completions that a tick takes: what is taken keeps its buffer until the tick has handled it.

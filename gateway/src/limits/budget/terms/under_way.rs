@@ -8,7 +8,8 @@ use crate::{
     limits::{
         CONTROL_BODY_BYTES_MAX, CONTROL_CONNECTIONS_MAX, CONTROL_HEADER_BYTES_MAX,
         DRAIN_TEXT_BYTES_MAX, ERROR_TEXT_BYTES_MAX, EVERY_BACKLOG_MAX, MESSAGE_OVERHEAD_BYTES,
-        NAMES_PER_MESSAGE_MAX, PRESENCE_PER_MESSAGE_MAX, RETRY_AFTER_MAX_S, budget::Part,
+        MESSAGES_PER_INTERVAL_MAX, NAMES_PER_MESSAGE_MAX, PRESENCE_PER_MESSAGE_MAX,
+        RETRY_AFTER_MAX_S, VEHICLE_ANSWER_BYTES_MAX, VEHICLE_ANSWERS_MAX, budget::Part,
     },
     server::EXECUTOR_IO_MEMORY,
     shard::footprint as shard,
@@ -121,10 +122,10 @@ impl Sheet<'_> {
         let texts = ERROR_TEXT_BYTES_MAX.max(2 * DRAIN_TEXT_BYTES_MAX);
         let answer = size(texts) * JSON_PER_BYTE + MESSAGE_OVERHEAD_BYTES;
         let overhead = queue_max.saturating_mul(queued);
-        let to_vehicle = queue_max
-            .saturating_mul(answer)
-            .min(queue_bytes)
-            .saturating_add(overhead);
+        // The one that is too many is queued before the connection is closed for it.
+        let to_vehicle = size(VEHICLE_ANSWER_BYTES_MAX)
+            .saturating_add(answer)
+            .saturating_add(size(VEHICLE_ANSWERS_MAX + 1).saturating_mul(queued));
         let to_dashboard = queue_bytes
             .saturating_add(overhead)
             .saturating_add(self.names_bytes());
@@ -148,7 +149,7 @@ impl Sheet<'_> {
                 "refusals",
                 refusals,
                 refused,
-                "those who are told that it is full: slots that the slabs have left, and 256 per shard",
+                "REFUSALS_IN_FLIGHT_MAX per shard: those who are told that they cannot come in",
             ),
             (
                 "unfinished messages",
@@ -160,7 +161,7 @@ impl Sheet<'_> {
                 "answers to vehicles",
                 vehicles,
                 to_vehicle,
-                "limits.control_queue_max errors and pongs that are not read",
+                "VEHICLE_ANSWER_BYTES_MAX of errors and pongs that are not read, and the one that is too many",
             ),
             (
                 "answers to dashboards",
@@ -211,7 +212,9 @@ impl Sheet<'_> {
             vehicle: u32::MAX,
             state: PresenceState::Offline,
         };
-        let fixes = self.vehicles_max.max(per_frame);
+        // All that has changed, and what gathered for delivery Every in an interval.
+        let gathered = per_frame.saturating_mul(MESSAGES_PER_INTERVAL_MAX as u64);
+        let fixes = self.vehicles_max.max(per_frame).saturating_add(gathered);
         [
             (fixes, in_list(&fix) + in_list(&known)),
             (fixes / per_frame + 3, MESSAGE_OVERHEAD_BYTES),
