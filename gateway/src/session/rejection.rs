@@ -70,6 +70,7 @@ impl Rejection {
             code: self.code,
             message: text,
             id: self.id,
+            missing: None,
         })
     }
 }

@@ -156,6 +156,7 @@ impl Core {
                     expires_ms: identity.expires_unix.saturating_mul(1_000),
                     node: Some(self.config.node.to_string()),
                     epoch: 0,
+                    event_window: 0,
                 };
                 let ends = identity.expires_unix.saturating_add(self.config.leeway_s);
                 let expires_s = u32::try_from(ends).unwrap_or(u32::MAX);

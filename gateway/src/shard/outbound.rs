@@ -185,6 +185,7 @@ impl Outbound {
                     self.dropped
                 ),
                 id: 0,
+                missing: None,
             };
             append_encoded(&mut bytes, &self.encoder.message(&message.into()), json);
         }
