@@ -104,6 +104,7 @@ impl Talk<'_> {
                     match opened {
                         Ok(link) => {
                             self.link = link;
+                            self.driver.connected();
                             if let Err(why) = self.begin() {
                                 return Outcome::NotMine(why);
                             }
