@@ -5,11 +5,11 @@
 
 mod common;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use common::proxy::Proxy;
-use common::{Dashboard, Gateway, PATIENCE, config, eventually};
+use common::{Dashboard, Gateway, PATIENCE, config};
 use longhaul_vehicle::{Event, Fix, Notice, Vehicle};
 use tokio::sync::broadcast::error::RecvError;
 
@@ -81,11 +81,24 @@ async fn whatever_the_network_does() {
         );
     }
 
+    let emptied = until.elapsed();
     let dashboard = Dashboard::replay(&gateway, "me").await;
     let count = published.values().map(|(ids, _)| ids.len()).sum();
-    eventually("all events", || dashboard.seen().events.len() >= count).await;
+    let all_there = || dashboard.seen().events.len() >= count;
+    let asked = Instant::now();
+    while !all_there() && asked.elapsed() < PATIENCE {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     let seen = dashboard.seen();
     for (id, (ids, _)) in &published {
+        let there: HashSet<u64> = seen.ids_of(id).collect();
+        let lost: Vec<_> = ids.iter().filter(|id| !there.contains(id)).collect();
+        assert!(
+            lost.is_empty(),
+            "{id} has lost {lost:?} of {}: {:?}",
+            ids.len(),
+            seen.errors
+        );
         let expected: Vec<_> = (0..ids.len()).map(|n| n.to_string()).collect();
         assert_eq!(seen.texts_of(id), expected, "{id}: each once, in order");
     }
@@ -94,7 +107,9 @@ async fn whatever_the_network_does() {
         .map(|(_, vehicle)| vehicle.counters().reconnects)
         .sum();
     eprintln!(
-        "{count} events, {} connections through the proxy, {reconnects} of them welcomed again",
+        "{count} events; {emptied:?} until all were acknowledged, {:?} until all were seen; {} connections through the \
+         proxy, {reconnects} of them welcomed again",
+        until.elapsed(),
         proxy.connections()
     );
     assert!(reconnects > VEHICLES, "the proxy did not misbehave");

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use longhaul_codec::{
@@ -16,6 +17,9 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use super::Gateway;
+
+/// How often events are acknowledged.
+const ACK_EVERY: Duration = Duration::from_millis(20);
 
 /// What a dashboard has seen.
 #[derive(Debug, Default)]
@@ -39,6 +43,12 @@ pub struct Seen {
 }
 
 impl Seen {
+    /// The vehicle's own numbers of its events.
+    pub fn ids_of(&self, vehicle: &str) -> impl Iterator<Item = u64> {
+        let of = self.events.iter().filter(move |(id, _)| id == vehicle);
+        of.map(|(_, event)| event.message_id)
+    }
+
     /// Payloads of the events of a vehicle, as text.
     pub fn texts_of(&self, vehicle: &str) -> Vec<String> {
         let of = self.events.iter().filter(|(id, _)| id == vehicle);
@@ -139,17 +149,27 @@ async fn send(socket: &mut WebSocketStream<TcpStream>, message: Message) {
 }
 
 async fn watch(mut socket: WebSocketStream<TcpStream>, seen: Arc<Mutex<Seen>>) {
-    while let Some(Ok(frame)) = socket.next().await {
-        let Frame::Binary(bytes) = frame else {
-            continue;
+    // Acknowledgements are cumulative, and one for each event would exceed the rate.
+    let mut acks = tokio::time::interval(ACK_EVERY);
+    let mut to_ack = None;
+    loop {
+        let frame = tokio::select! {
+            frame = socket.next() => frame,
+            _ = acks.tick(), if to_ack.is_some() => {
+                if let Some(ack) = to_ack.take() {
+                    send(&mut socket, Message::EventAck(ack)).await;
+                }
+                continue;
+            }
         };
-        let message = Message::from_ref(decode(&bytes).expect("the schema"));
-        let ack = seen
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .note(message);
-        if let Some(ack) = ack {
-            send(&mut socket, ack.into()).await;
+        match frame {
+            Some(Ok(Frame::Binary(bytes))) => {
+                let message = Message::from_ref(decode(&bytes).expect("the schema"));
+                let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+                to_ack = seen.note(message).or(to_ack);
+            }
+            Some(Ok(_)) => {}
+            Some(Err(_)) | None => return,
         }
     }
 }

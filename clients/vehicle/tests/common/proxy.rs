@@ -12,12 +12,10 @@ use tokio::task::JoinHandle;
 /// What happens to one connection.
 #[derive(Clone, Copy, Debug)]
 enum Fate {
-    /// Nothing.
+    /// Nothing, until it is cut.
     Well,
     /// Both ways end after so many bytes from the vehicle, in the middle of a frame.
     CutAfterBytes(u64),
-    /// Both ends are reset after a time.
-    CutAfter(Duration),
     /// Everything comes later.
     Slow(Duration),
     /// After so many bytes, nothing passes any more, and nobody is told.
@@ -53,7 +51,9 @@ impl Proxy {
                     };
                     connections.fetch_add(1, Ordering::Relaxed);
                     let fate = fate(&mut rng);
-                    tokio::spawn(serve(socket, target, fate, Arc::clone(&calm)));
+                    // Nothing lasts, but what the vehicle has to notice itself.
+                    let life = Duration::from_millis(200 + rng.u64(..4_000));
+                    tokio::spawn(serve(socket, target, fate, life, Arc::clone(&calm)));
                 }
             }
         });
@@ -90,9 +90,8 @@ impl Drop for Proxy {
 fn fate(rng: &mut fastrand::Rng) -> Fate {
     let bytes = 200 + rng.u64(..20_000);
     match rng.u8(..12) {
-        0..3 => Fate::CutAfterBytes(bytes),
-        3..5 => Fate::CutAfter(Duration::from_millis(rng.u64(..3_000))),
-        5..7 => Fate::Slow(Duration::from_millis(rng.u64(1..200))),
+        0..4 => Fate::CutAfterBytes(bytes),
+        4..7 => Fate::Slow(Duration::from_millis(rng.u64(1..200))),
         7 => Fate::StallAfterBytes(bytes),
         8 => Fate::Deaf(500 + rng.u64(..2_000)),
         9 => Fate::NotLetIn,
@@ -100,22 +99,29 @@ fn fate(rng: &mut fastrand::Rng) -> Fate {
     }
 }
 
-async fn serve(vehicle: TcpStream, target: SocketAddr, fate: Fate, calm: Arc<AtomicBool>) {
+async fn serve(
+    vehicle: TcpStream,
+    target: SocketAddr,
+    fate: Fate,
+    life: Duration,
+    calm: Arc<AtomicBool>,
+) {
     if calm.load(Ordering::Relaxed) {
         return pass(vehicle, target, Fate::Well).await;
     }
-    let until_calm = async {
-        while !calm.load(Ordering::Relaxed) {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        // Only what would never end by itself.
-        if !matches!(fate, Fate::StallAfterBytes(_) | Fate::Deaf(_)) {
-            std::future::pending::<()>().await;
+    let end = async {
+        match fate {
+            Fate::StallAfterBytes(_) | Fate::Deaf(_) => {
+                while !calm.load(Ordering::Relaxed) {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+            _ => tokio::time::sleep(life).await,
         }
     };
     tokio::select! {
         () = pass(vehicle, target, fate) => {}
-        () = until_calm => {}
+        () = end => {}
     }
 }
 
@@ -131,16 +137,10 @@ async fn pass(mut vehicle: TcpStream, target: SocketAddr, fate: Fate) {
     let (mut from_gateway, mut to_gateway) = gateway.split();
     let (mut up, mut down) = (vec![0; 4_096], vec![0; 4_096]);
     let (mut sent, mut heard) = (0u64, 0u64);
-    let end = tokio::time::sleep(match fate {
-        Fate::CutAfter(time) => time,
-        _ => Duration::from_secs(86_400),
-    });
-    tokio::pin!(end);
     loop {
         let (read, upwards) = tokio::select! {
             read = from_vehicle.read(&mut up) => (read, true),
             read = from_gateway.read(&mut down) => (read, false),
-            () = &mut end => return,
         };
         let Ok(mut read @ 1..) = read else { return };
         if let Fate::Slow(delay) = fate {
