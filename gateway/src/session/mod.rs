@@ -7,6 +7,7 @@ pub mod close;
 pub mod credentials;
 pub mod dashboard;
 pub mod dev_key;
+pub mod event;
 pub mod keys;
 pub mod mint;
 pub mod rate;

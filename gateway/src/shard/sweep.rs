@@ -114,6 +114,15 @@ impl Core {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
+        let has_feed =
+            matches!(&connection.peer, Peer::Dashboard(dashboard) if dashboard.feed.is_some());
+        if has_feed {
+            self.look_at_feed(key, now);
+        }
+        let settings = &self.config.connection;
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
         if u64::from(connection.expires_s) * 1_000 <= now.unix_ms {
             return self.close(key, close::TOKEN_EXPIRED);
         }
