@@ -28,6 +28,7 @@ use crate::startup::Startup;
 mod cli;
 mod config;
 mod control;
+mod events;
 mod fleet;
 mod limits;
 mod logging;

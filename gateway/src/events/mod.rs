@@ -1,0 +1,4 @@
+//! Events that are not lost: the log, and what delivers from it.
+
+#[allow(dead_code)]
+mod store;
