@@ -255,7 +255,7 @@ pub struct Events {
 
     /// How long the cursor of a durable consumer is kept that nobody uses, in milliseconds.
     /// Allowed: 60000 to 31536000000.
-    #[config(default = 2_592_000_000, validate = within::<60_000, 31_536_000_000>)]
+    #[config(default = 1_209_600_000, validate = within::<60_000, 31_536_000_000>)]
     pub consumer_expires_ms: u64,
 }
 

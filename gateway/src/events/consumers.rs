@@ -286,7 +286,10 @@ mod tests {
             .expect("it exists");
         assert!(!second.is_new && !first.consumer.is_held_by(holder(1)));
         first.consumer.release(holder(1), 50);
-        assert!(second.consumer.is_held_by(holder(2)), "not its own any more");
+        assert!(
+            second.consumer.is_held_by(holder(2)),
+            "not its own any more"
+        );
         let cursor = second.consumer.cursor();
         assert_eq!((cursor.epoch, cursor.acked, cursor.sent), (7, 103, 105));
         let other = Consumers::key("north", "bob", "desk");

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use crossbeam::channel::{Receiver, Sender, bounded};
-use longhaul_codec::{Event, ResumePoint};
+use longhaul_codec::Event;
 use longhaul_filter_engine::{FleetId, VehicleIndex};
 
 use super::{consumers::Consumers, replay::ReplayRequest};
@@ -178,15 +178,6 @@ impl EventLog {
     pub fn first(&self, fleet: FleetId) -> u64 {
         self.head(fleet)
             .map_or(1, |head| head.first.load(Ordering::Acquire))
-    }
-
-    /// The event behind which a fleet's log ends.
-    #[must_use]
-    pub fn end(&self, fleet: FleetId) -> ResumePoint {
-        ResumePoint {
-            epoch: self.epoch(),
-            sequence: self.last(fleet),
-        }
     }
 
     fn head(&self, fleet: FleetId) -> Option<&Head> {

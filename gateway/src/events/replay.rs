@@ -213,10 +213,24 @@ impl Replay {
                 }
                 ControlFlow::Continue(())
             },
-        )?;
-        replayed.first = outcome.first;
+        );
+        let first = match outcome {
+            Ok(outcome) => outcome.first,
+            // What comes before the damage first; then it is a gap.
+            Err(StoreError::Corrupt { .. }) if considered >= request.from => request.from,
+            Err(StoreError::Corrupt {
+                resume: Some(resume),
+                path,
+                what,
+            }) => {
+                tracing::error!(path = %path.display(), what, from = request.from, resume, "events are damaged");
+                resume
+            }
+            Err(error) => return Err(error),
+        };
+        replayed.first = first;
         // Nothing at all was there: what was asked for is behind retention as a whole, or not there yet.
-        replayed.through = Some(considered.max(outcome.first.saturating_sub(1)));
+        replayed.through = Some(considered.max(first.saturating_sub(1)));
         Ok(replayed)
     }
 }

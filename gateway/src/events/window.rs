@@ -129,7 +129,8 @@ mod tests {
                         prop_assert!(above >= REACH);
                     }
                 }
-                prop_assert_eq!(Window::read(&window.write()).as_ref(), Some(&window));
+                let kept = Window::read(&window.write());
+                prop_assert_eq!(kept.as_ref(), Some(&window));
             }
         }
     }

@@ -15,6 +15,8 @@ shard_metrics! {
         counter "longhaul_event_log_errors" "Durable writes that failed" { errors }
         counter "longhaul_event_log_removed" "Events removed because they were too old or too many" { removed }
         counter "longhaul_event_log_set_aside" "Damaged logs that were set aside" { set_aside }
+        gauge "longhaul_event_log_pending" "Events that wait to be written" { pending }
+        gauge "longhaul_event_log_free_bytes" "Free bytes of the event log's disk" { free_bytes }
         gauge "longhaul_event_log_consumers" "Durable consumers" { consumers }
         counter "longhaul_event_log_limit_hits" "How often a bound of the event log's thread was hit" {
             limit_hit_letters: limit = "log_letters",

@@ -7,7 +7,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use longhaul_codec::{EventRange, ResumePoint};
+use longhaul_codec::EventRange;
 
 use crate::events::{Logged, consumers::Consumer, replay::TopicFilter};
 
@@ -271,14 +271,6 @@ impl Feed {
             self.progress = Progress::Behind(through + 1);
         }
     }
-
-    /// Behind which event it goes on.
-    pub fn at(&self, epoch: u64) -> ResumePoint {
-        ResumePoint {
-            epoch,
-            sequence: self.acked,
-        }
-    }
 }
 
 #[cfg(test)]
@@ -333,7 +325,7 @@ mod tests {
         assert_eq!(feed.room(LIMITS), 2);
         assert_eq!(feed.ack(12, 0, 0), Ok(0), "again");
         assert_eq!(feed.ack(14, 0, 0), Err(BadAck::NotSent(13)));
-        assert_eq!(feed.at(7).sequence, 12);
+        assert_eq!(feed.acked, 12);
     }
 
     #[test]
@@ -377,10 +369,10 @@ mod tests {
     fn a_quiet_one_moves_on_and_gaps_are_one() {
         let mut feed = live();
         feed.settle(20, 0);
-        assert_eq!(feed.at(7).sequence, 20, "none of it was for it");
+        assert_eq!(feed.acked, 20, "none of it was for it");
         feed.offer(&logged(21, "door"), LIMITS);
         feed.settle(30, 0);
-        assert_eq!(feed.at(7).sequence, 20, "one waits");
+        assert_eq!(feed.acked, 20, "one waits");
         let range = |first, last| EventRange {
             epoch: 7,
             first,

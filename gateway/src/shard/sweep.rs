@@ -110,7 +110,6 @@ impl Core {
         silent_ms: u64,
         inactive_ms: u64,
     ) {
-        let settings = &self.config.connection;
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };

@@ -83,7 +83,10 @@ impl Tail {
     }
 
     /// The events from `next` on, if they are all here.
-    pub fn from(&self, next: u64) -> Option<impl Iterator<Item = &Arc<Logged>>> {
+    pub fn from(
+        &self,
+        next: u64,
+    ) -> Option<std::iter::Skip<std::collections::vec_deque::Iter<'_, Arc<Logged>>>> {
         let first = self.events.front()?.sequence;
         let skip = usize::try_from(next.checked_sub(first)?).ok()?;
         Some(self.events.iter().skip(skip))

@@ -107,7 +107,12 @@ impl Writer {
         self.gathered.answers.push(answer);
     }
 
-    fn judge(&mut self, fleet: FleetId, vehicle: VehicleIndex, id: u64) -> Result<Verdict, Refused> {
+    fn judge(
+        &mut self,
+        fleet: FleetId,
+        vehicle: VehicleIndex,
+        id: u64,
+    ) -> Result<Verdict, Refused> {
         let failed = Refused::State(LogState::Failed);
         if self.retry_at.is_some() {
             return Err(failed);

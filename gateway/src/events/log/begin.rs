@@ -62,7 +62,8 @@ pub(super) fn run(setting: Setting, inlets: Inlets, opened: Option<Opened>) {
             None => return,
         },
     };
-    let (writer, reading) = match Writer::begin(setting.clone(), opened, (requests, &replays), post) {
+    let (writer, reading) = match Writer::begin(setting.clone(), opened, (requests, &replays), post)
+    {
         Ok(begun) => begun,
         Err(error) => {
             tracing::error!(%error, "the event log cannot start its reader");

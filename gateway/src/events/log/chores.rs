@@ -11,12 +11,15 @@ const EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Chores {
     next: Instant,
+    /// Cursors in the batch at hand.
+    cursors: Vec<Box<str>>,
 }
 
 impl Chores {
     pub(super) fn new() -> Chores {
         Chores {
             next: Instant::now() + EVERY,
+            cursors: Vec::new(),
         }
     }
 }
@@ -28,6 +31,11 @@ impl Writer {
             return;
         }
         self.chores.next = Instant::now() + EVERY;
+        let metrics = &self.setting.metrics;
+        metrics.pending.set(self.setting.log.pending() as u64);
+        if let Ok(free_bytes) = self.store.free_bytes() {
+            metrics.free_bytes.set(free_bytes);
+        }
         if !self.broken {
             // Where the disk is full, this is what helps.
             self.retain();
@@ -45,8 +53,17 @@ impl Writer {
         }
         for (key, cursor) in consumers.take_changed() {
             self.batch.cursor(key.as_bytes(), Some(&cursor.write()));
+            self.chores.cursors.push(key);
         }
         self.setting.metrics.consumers.set(consumers.len() as u64);
+    }
+
+    /// What became of the cursors in the batch at hand.
+    pub(super) fn cursors_written(&mut self, written: bool) {
+        let cursors = self.chores.cursors.drain(..);
+        if !written {
+            self.setting.log.consumers.not_written(cursors);
+        }
     }
 
     /// Removes what is too old, and what is too much.

@@ -27,8 +27,14 @@ impl Writer {
         if !self.batch.is_empty() {
             let began = Instant::now();
             match self.store.commit(&self.batch) {
-                Ok(()) => self.durable(began),
-                Err(error) => self.failed(&error),
+                Ok(()) => {
+                    self.durable(began);
+                    self.cursors_written(true);
+                }
+                Err(error) => {
+                    self.failed(&error);
+                    self.cursors_written(false);
+                }
             }
             self.batch.clear();
         }
@@ -100,10 +106,10 @@ impl Writer {
         self.gathered.new.clear();
         self.forget();
         // Refused ahead of the write, the store is as it was.
-        self.broken = !error.is_refusal();
+        self.broken = self.store.is_failed();
         self.retry_at = Some(Instant::now() + RETRY_AFTER);
         self.setting.log.set_state(LogState::Failed);
-        metrics.writable.set(0);
+        self.setting.metrics.writable.set(0);
     }
 
     /// What was known beside the store may not be true any more.
@@ -139,16 +145,11 @@ impl Writer {
                 }
             }
         }
-        match self.store.has_room() {
-            Ok(true) => {
-                self.retry_at = None;
-                self.setting.log.set_state(LogState::Open);
-                self.setting.metrics.writable.set(1);
-                tracing::info!("the event log writes again");
-            }
-            Ok(false) => {}
-            Err(error) => tracing::warn!(%error, "cannot ask how full the event log's disk is"),
-        }
+        // Whether there is room is for the next write to find out.
+        self.retry_at = None;
+        self.setting.log.set_state(LogState::Open);
+        self.setting.metrics.writable.set(1);
+        tracing::info!("the event log takes events again");
     }
 
     /// The verdicts.

@@ -1,0 +1,326 @@
+//! The durable store under the event log.
+#![forbid(unsafe_code)]
+
+mod backend;
+mod batch;
+mod block;
+mod error;
+#[cfg(test)]
+mod faults;
+mod folder;
+mod handle;
+mod load;
+mod open;
+mod reader;
+mod retain;
+mod room;
+mod tables;
+mod write;
+
+use std::{
+    collections::HashMap,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use redb::ReadableDatabase;
+
+pub use self::{batch::Batch, error::StoreError, reader::Reader, retain::Retained};
+use self::{
+    error::{Trouble, guarded},
+    folder::Folder,
+    handle::{Handle, Shared},
+    load::Loaded,
+    retain::Keep,
+    room::Room,
+    tables::{FleetRow, Meta, SENDERS},
+    write::Scratch,
+};
+
+#[cfg(test)]
+mod tests;
+
+/// How the store is to be kept.
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    /// What the library may keep of the file in memory, in bytes.
+    pub cache_bytes: usize,
+    /// A commit is refused if the file system has less than this left, in bytes, and the file has no room inside.
+    /// 0: it is not looked at, and only the system's refusal counts.
+    pub free_bytes_min: u64,
+    #[cfg(test)]
+    pub(crate) faults: Option<Arc<faults::Faults>>,
+}
+
+impl Default for StoreOptions {
+    fn default() -> StoreOptions {
+        StoreOptions {
+            cache_bytes: 64 << 20,
+            free_bytes_min: 256 << 20,
+            #[cfg(test)]
+            faults: None,
+        }
+    }
+}
+
+/// The number of a fleet in a store, given by the caller in [`Batch::fleet`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LogFleet(pub u32);
+
+/// What a store held when it was opened.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Sequences count within an epoch. A new one begins with an empty store.
+    pub epoch: u64,
+    /// Where a store that could not be used has been moved to just now.
+    pub set_aside: Option<PathBuf>,
+    /// Every fleet that ever had a record.
+    pub fleets: Vec<RecoveredFleet>,
+    /// All cursors: key and value.
+    pub cursors: Vec<(Vec<u8>, Vec<u8>)>,
+    /// All commands: key and value.
+    pub commands: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// One fleet of a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecoveredFleet {
+    /// As it was given.
+    pub number: LogFleet,
+    /// As it was given.
+    pub name: String,
+    /// The first sequence that is kept; one more than `last` if there is none.
+    pub first: u64,
+    /// The highest sequence that was ever written.
+    pub last: u64,
+    /// What its records take of the disk.
+    pub bytes: u64,
+}
+
+/// One store a folder; blocking; exactly one writer, which has this, and any number of [`Reader`]s on other threads.
+#[derive(Debug)]
+pub struct Store {
+    shared: Arc<Shared>,
+    path: Arc<PathBuf>,
+    folder: Folder,
+    options: StoreOptions,
+    rows: HashMap<u32, FleetRow>,
+    meta: Meta,
+    room: Room,
+    scratch: Scratch,
+    generation: u64,
+    failed: bool,
+}
+
+impl Store {
+    /// Opens or creates `directory`, for this process alone. A store that cannot be used is moved aside, never
+    /// deleted, and a new one with a new epoch begins: [`Recovered::set_aside`].
+    ///
+    /// # Errors
+    /// The folder is in use or cannot be written, or the disk is full or broken.
+    pub fn open(
+        directory: &Path,
+        options: StoreOptions,
+        now_ms: u64,
+    ) -> Result<(Store, Recovered), StoreError> {
+        let folder = Folder::open(directory)?;
+        let generation = 0;
+        let (handle, loaded) = open::open(&folder, &options, generation, now_ms)?;
+        let store = Store {
+            shared: Shared::new(handle),
+            path: Arc::new(directory.to_owned()),
+            folder,
+            room: Room::new(options.free_bytes_min),
+            options,
+            rows: loaded.rows,
+            meta: loaded.meta,
+            scratch: Scratch::default(),
+            generation,
+            failed: false,
+        };
+        Ok((store, loaded.recovered))
+    }
+
+    /// All of the batch or nothing, and on the disk when this returns.
+    ///
+    /// # Errors
+    /// [`StoreError::Misuse`], and [`StoreError::DiskFull`] while [`Store::is_failed`] stays false: nothing was
+    /// written, and the next commit is a new attempt. After any other error nothing of the batch may be assumed either
+    /// way, and every further commit is refused with [`StoreError::Failed`] until [`Store::reopen`] succeeds.
+    pub fn commit(&mut self, batch: &Batch) -> Result<(), StoreError> {
+        self.check_usable()?;
+        if batch.is_empty() {
+            return Ok(());
+        }
+        self.scratch
+            .arrange(batch, &self.rows)
+            .map_err(|trouble| trouble.at(&self.path))?;
+        let used = self.used_bytes();
+        let written = {
+            let current = self.shared.current();
+            let handle = current.as_ref().ok_or_else(|| self.failure())?;
+            self.room
+                .check(self.folder.path(), handle, used, batch.len())?;
+            guarded(|| self.scratch.write(handle, batch, &self.rows, self.meta))
+        };
+        match written {
+            Ok(changed) => {
+                self.rows.extend(changed.rows);
+                self.meta = changed.meta;
+                Ok(())
+            }
+            Err(trouble) => Err(self.fail(trouble)),
+        }
+    }
+
+    /// After a failed commit: opens the store again, so that what is on the disk counts, and tells it as
+    /// [`Store::open`] does. Without a failure before it only tells.
+    ///
+    /// # Errors
+    /// The disk is still full, or broken. Readers go on with what was there.
+    pub fn reopen(&mut self, now_ms: u64) -> Result<Recovered, StoreError> {
+        let loaded = if self.failed {
+            self.room.check_reopen(self.folder.path())?;
+            self.open_again(now_ms)?
+        } else {
+            let current = self.shared.current();
+            let handle = current.as_ref().ok_or_else(|| self.failure())?;
+            load::load(handle).map_err(|trouble| trouble.at(&self.path))?
+        };
+        self.rows = loaded.rows;
+        self.meta = loaded.meta;
+        self.failed = false;
+        Ok(loaded.recovered)
+    }
+
+    /// Whether an earlier commit has failed, so that the store has to be opened again.
+    pub fn is_failed(&self) -> bool {
+        self.failed
+    }
+
+    /// For other threads. It survives [`Store::reopen`], and ends with the store.
+    pub fn reader(&self) -> Reader {
+        Reader {
+            shared: self.shared.clone(),
+            path: self.path.clone(),
+        }
+    }
+
+    /// What is kept about a vehicle that sends.
+    ///
+    /// # Errors
+    /// The disk is broken, or what it holds is damaged.
+    pub fn sender(&self, fleet: LogFleet, vehicle: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let current = self.shared.current();
+        let handle = current.as_ref().ok_or_else(|| self.failure())?;
+        guarded(|| {
+            let key = (fleet.0, vehicle);
+            let table = handle.database.begin_read()?.open_table(SENDERS)?;
+            let Some(sealed) = table.get(key)? else {
+                return Ok(None);
+            };
+            Ok(Some(
+                tables::unseal("senders", &key, sealed.value())?.to_vec(),
+            ))
+        })
+        .map_err(|trouble| trouble.at(&self.path))
+    }
+
+    /// Removes the oldest records of a fleet: those received before `older_than_ms`, and the oldest beyond `bytes_max`.
+    /// One chunk of some thousand records a call, and only if all of it is over age, or as much as `bytes_max` is left
+    /// without it. The highest sequence stays known when every record is gone.
+    ///
+    /// # Errors
+    /// As [`Store::commit`]; it works on a disk that a commit is refused for.
+    pub fn retain(
+        &mut self,
+        fleet: LogFleet,
+        older_than_ms: u64,
+        bytes_max: u64,
+    ) -> Result<Retained, StoreError> {
+        self.check_usable()?;
+        let Some(row) = self.rows.get_mut(&fleet.0) else {
+            return Ok(Retained {
+                first: 1,
+                ..Retained::default()
+            });
+        };
+        let keep = Keep {
+            older_than_ms,
+            bytes_max,
+        };
+        let stepped = match &*self.shared.current() {
+            Some(handle) => guarded(|| retain::step(handle, fleet.0, row, keep)),
+            None => Err(Trouble::Redb(Box::new(redb::Error::PreviousIo))),
+        };
+        stepped.map_err(|trouble| self.fail(trouble))
+    }
+
+    /// Free bytes of the file system that the directory is on.
+    ///
+    /// # Errors
+    /// As the system gives them.
+    pub fn free_bytes(&self) -> io::Result<u64> {
+        room::free_bytes(self.folder.path())
+    }
+
+    fn check_usable(&self) -> Result<(), StoreError> {
+        if self.failed {
+            return Err(self.failure());
+        }
+        Ok(())
+    }
+
+    fn failure(&self) -> StoreError {
+        StoreError::Failed {
+            path: self.path.to_path_buf(),
+        }
+    }
+
+    /// What of the file is in use, as far as it is counted. Senders come in any order, so their pages are half full.
+    fn used_bytes(&self) -> u64 {
+        let records: u64 = self.rows.values().map(|row| row.bytes).sum();
+        records + 2 * self.meta.sender_bytes
+    }
+
+    /// Nothing is written through the failed handle again, and readers get one that needs no working disk but reads.
+    fn fail(&mut self, trouble: Trouble) -> StoreError {
+        self.failed = true;
+        let mut current = self.shared.change();
+        if let Some(handle) = current.take() {
+            handle.disk.cut_off();
+            self.generation += 1;
+            *current = Handle::over(&handle.disk, &self.options, self.generation).ok();
+        }
+        drop(current);
+        trouble.at(&self.path)
+    }
+
+    fn open_again(&mut self, now_ms: u64) -> Result<Loaded, StoreError> {
+        let mut current = self.shared.change();
+        self.generation += 1;
+        match open::open(&self.folder, &self.options, self.generation, now_ms) {
+            Ok((handle, loaded)) => {
+                *current = Some(handle);
+                Ok(loaded)
+            }
+            Err(error) => {
+                // The attempt may have written, so a view from before it may no longer hold.
+                if let Some(disk) = current.as_ref().map(|handle| handle.disk.clone())
+                    && let Ok(over) = Handle::over(&disk, &self.options, self.generation)
+                {
+                    *current = Some(over);
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Drop for Store {
+    /// Readers may live on, but the folder's lock does not.
+    fn drop(&mut self) {
+        *self.shared.change() = None;
+    }
+}
