@@ -6,6 +6,7 @@
 //! - [`shard`]: the data plane: one thread, one ring, one tick
 //! - [`websocket`]: upgrade and messages, without I/O
 //! - [`fleet`]: vehicles, their last positions, who watches them
+//! - [`events`]: commands to vehicles and what becomes of them
 //! - [`state`]: what of it survives a restart, and passes to a successor
 //! - [`metrics`]: what is counted
 //! - [`control`]: health, readiness, metrics and drain over HTTP
@@ -28,6 +29,8 @@ use crate::startup::Startup;
 mod cli;
 mod config;
 mod control;
+#[allow(dead_code, unused_imports)] // Nothing sends commands yet.
+mod events;
 mod fleet;
 mod limits;
 mod logging;

@@ -1,0 +1,3 @@
+//! What must not be lost on its way.
+
+pub mod commands;
