@@ -67,7 +67,7 @@ proptest! {
     /// Results come and go, by count and by bytes, and the tables agree with each other and with the disk.
     #[test]
     fn tables_stay_within_their_bounds(
-        steps in prop::collection::vec((0..10u8, 1..9u64, 1..5u32, 0..200usize), 1..200)
+        steps in prop::collection::vec((0..10u8, 1..9u64, 1..5u32, 0..200usize), 1..100)
     ) {
         let bounds = Bounds { per_vehicle_max: 3, commands_max: 7, bytes_max: 600, ..bounds() };
         let mut bench = Bench::new(bounds);

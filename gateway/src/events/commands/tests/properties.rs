@@ -35,7 +35,7 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     /// In order, at least once, never too late, and told.
     #[test]
-    fn commands_keep_their_promises(steps in prop::collection::vec(step(), 1..150)) {
+    fn commands_keep_their_promises(steps in prop::collection::vec(step(), 1..100)) {
         let mut world = World::new(Bounds { per_vehicle_max: 11, commands_max: 200, ..bounds() });
         world.step(Step::UserComes(0));
         for (at, step) in steps.into_iter().enumerate() {
