@@ -104,6 +104,28 @@ pub const RETRY_FULL_REGISTRY_S: u32 = 60;
 pub const RETRY_FULL_IDENTITY_S: u32 = 30;
 /// `Retry-After` where the node shuts down.
 pub const RETRY_STOPPING_S: u32 = 5;
+/// Commands at one vehicle without a result; the next one goes when a result comes, or when one of them expires.
+pub const COMMANDS_IN_FLIGHT_MAX: usize = 8;
+/// Bytes of a command's name.
+pub const COMMAND_NAME_BYTES_MAX: usize = 128;
+/// Bytes of the media type of a payload.
+pub const CONTENT_TYPE_BYTES_MAX: usize = 128;
+/// Results that are kept for one user; beyond, the oldest is forgotten.
+pub const RESULTS_PER_USER_MAX: usize = 256;
+/// How long a result is kept for a user who is not there, and a command recognised when it is sent again.
+pub const RESULT_KEPT_MS: u64 = 3_600_000;
+/// Hard maximum of `limits.commands_per_vehicle_max`.
+pub const COMMANDS_PER_VEHICLE_HARD_MAX: u64 = 4_096;
+/// Hard maximum of `limits.commands_max`.
+pub const COMMANDS_HARD_MAX: u64 = 16_000_000;
+/// Hard maximum of `limits.commands_bytes_max`.
+pub const COMMANDS_BYTES_HARD_MAX: u64 = 17_179_869_184;
+/// Smallest `limits.commands_bytes_max`.
+pub const COMMANDS_BYTES_HARD_MIN: u64 = 2_097_152;
+/// Hard maximum of `limits.command_payload_bytes_max`.
+pub const COMMAND_PAYLOAD_BYTES_HARD_MAX: u64 = 1_048_576;
+/// Hard maximum of `limits.command_ttl_ms_max`: 30 days.
+pub const COMMAND_TTL_MS_HARD_MAX: u64 = 2_592_000_000;
 /// Hard maximum of `limits.connections_max`.
 pub const CONNECTIONS_HARD_MAX: u64 = SHARDS_MAX as u64 * CONNECTIONS_PER_SHARD_HARD_MAX;
 /// Hard maximum of `limits.connections_per_shard_max`.
@@ -163,6 +185,16 @@ const _: () = assert!(FRAMES_PER_MESSAGE_HARD_MAX <= ECHO_FRAMES_PER_MESSAGE_HAR
 const _: () = assert!(2 * CONTROL_CONNECTIONS_MAX as u64 <= DESCRIPTORS_RESERVED);
 // The overhead covers the longest vehicle id.
 const _: () = assert!(VEHICLE_ID_BYTES_HARD_MAX + 128 <= MESSAGE_OVERHEAD_BYTES);
+
+// The smallest room for commands has room for the largest one: payload, name, media type, and the ids of vehicle and user.
+const _: () = assert!(
+    COMMAND_PAYLOAD_BYTES_HARD_MAX
+        + (COMMAND_NAME_BYTES_MAX + CONTENT_TYPE_BYTES_MAX) as u64
+        + 2 * VEHICLE_ID_BYTES_HARD_MAX
+        <= COMMANDS_BYTES_HARD_MIN
+);
+// What is left of a command's life fits the protocol's ttl_ms.
+const _: () = assert!(COMMAND_TTL_MS_HARD_MAX <= u32::MAX as u64);
 
 /// Bounds. What goes over one is refused or closed, and the peer is told why where that is possible.
 #[derive(Debug, Clone, PartialEq, Config)]
@@ -356,6 +388,32 @@ pub struct Limits {
     /// Allowed: 0 to 86400000.
     #[config(default = 300_000, validate = within::<0, 86_400_000>)]
     pub clock_ahead_ms_max: u64,
+
+    /// Commands that wait for one vehicle, or for its results. A further one is refused.
+    /// Allowed: 1 to 4096.
+    #[config(default = 64, validate = within::<1, COMMANDS_PER_VEHICLE_HARD_MAX>)]
+    pub commands_per_vehicle_max: usize,
+
+    /// Commands that this node keeps: those that wait, and results that are kept for their users. Results make room for
+    /// commands, the oldest first; if only waiting ones are left, a further one is refused.
+    /// Allowed: 1 to 16000000.
+    #[config(default = 100_000, validate = within::<1, COMMANDS_HARD_MAX>)]
+    pub commands_max: usize,
+
+    /// Bytes of their payloads and texts, by the same rule.
+    /// Allowed: 2097152 to 17179869184.
+    #[config(default = 67_108_864, validate = within::<COMMANDS_BYTES_HARD_MIN, COMMANDS_BYTES_HARD_MAX>)]
+    pub commands_bytes_max: u64,
+
+    /// Bytes of the payload of one command, and of its result.
+    /// Allowed: 0 to 1048576.
+    #[config(default = 16_384, validate = within::<0, COMMAND_PAYLOAD_BYTES_HARD_MAX>)]
+    pub command_payload_bytes_max: usize,
+
+    /// Largest ttl_ms that a command may have: how long it waits for its vehicle.
+    /// Allowed: 1 to 2592000000.
+    #[config(default = 86_400_000, validate = within::<1, COMMAND_TTL_MS_HARD_MAX>)]
+    pub command_ttl_ms_max: u32,
 }
 
 impl Limits {

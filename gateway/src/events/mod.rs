@@ -23,6 +23,7 @@
 //! Promises and how they are kept: docs/delivery.md.
 #![forbid(unsafe_code)]
 
+pub mod commands;
 pub mod consumers;
 pub mod handle;
 pub mod hold;

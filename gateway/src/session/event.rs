@@ -31,9 +31,6 @@ pub fn check_event(
     if let Err(wrong) = check_topic(event.topic()) {
         return malformed(format!("the topic {wrong}"));
     }
-    if event.qos() > 1 {
-        return malformed(format!("qos is {}: there are 0 and 1", event.qos()));
-    }
     if event.qos() == 1 && id == 0 {
         return malformed(
             "an event with qos 1 needs a message_id of at least 1, greater than all before"
@@ -176,7 +173,6 @@ mod tests {
             (topic(&"t".repeat(129)), Malformed, "129 bytes"),
             (topic("positions"), Malformed, "gateway's own"),
             (topic("events"), Malformed, "gateway's own"),
-            (Event { qos: 2, ..event() }, Malformed, "qos is 2"),
             (
                 Event {
                     message_id: 0,

@@ -12,5 +12,6 @@ pub mod keys;
 pub mod mint;
 pub mod rate;
 pub mod rejection;
+pub mod rights;
 pub mod token;
 pub mod vehicle;
