@@ -108,8 +108,6 @@ pub const RETRY_STOPPING_S: u32 = 5;
 pub const COMMANDS_IN_FLIGHT_MAX: usize = 8;
 /// Bytes of a command's name.
 pub const COMMAND_NAME_BYTES_MAX: usize = 128;
-/// Bytes of the media type of a payload.
-pub const CONTENT_TYPE_BYTES_MAX: usize = 128;
 /// Results that are kept for one user; beyond, the oldest is forgotten.
 pub const RESULTS_PER_USER_MAX: usize = 256;
 /// How long a result is kept for a user who is not there, and a command recognised when it is sent again.

@@ -154,6 +154,7 @@ fn print_token(args: TokenArgs) -> Result<(), Failure> {
         kid: args.kid,
         issuer: args.issuer,
         audience: args.audience,
+        may: args.may,
     };
     let bounds = IdBounds::new(&Config::defaults().map_err(Failure::internal)?.limits);
     match mint(&key, &grant, bounds) {
