@@ -73,6 +73,8 @@ pub const HOLD_MS: u64 = 60_000;
 /// Letters for one shard that found its inbox full, kept by the log's thread; beyond, the oldest is dropped: a vehicle
 /// repeats what was not acknowledged, and a dashboard reads what it missed from the log.
 pub const LOG_LETTERS_MAX: usize = 4_096;
+/// Commands, results and arrivals of one shard that wait for the log's thread.
+pub const COMMAND_NEWS_MAX: usize = 65_536;
 /// Vehicles whose last message ids are kept in memory; those of the others are read from the log when they publish.
 pub const SENDERS_CACHED_MAX: usize = 262_144;
 /// Bytes of an alternative address in a `Drain`.
@@ -106,6 +108,8 @@ pub const RETRY_FULL_IDENTITY_S: u32 = 30;
 pub const RETRY_STOPPING_S: u32 = 5;
 /// Commands at one vehicle without a result; the next one goes when a result comes, or when one of them expires.
 pub const COMMANDS_IN_FLIGHT_MAX: usize = 8;
+/// Bytes that a command takes on the wire beside its payload.
+pub const COMMAND_OVERHEAD_BYTES: usize = 1_024;
 /// Bytes of a command's name.
 pub const COMMAND_NAME_BYTES_MAX: usize = 128;
 /// Results that are kept for one user; beyond, the oldest is forgotten.

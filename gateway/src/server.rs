@@ -110,6 +110,7 @@ pub fn run(startup: Startup) -> anyhow::Result<()> {
                 events::log::Setting {
                     directory: directory.clone(),
                     events: config.events.clone(),
+                    commands: events::commands::Bounds::new(&config.limits),
                     log: events,
                     fleet: Arc::clone(&shared.fleet),
                     inboxes: Arc::clone(&inboxes),

@@ -6,12 +6,16 @@ use std::sync::{
 };
 
 use crossbeam::channel::{Receiver, Sender, bounded};
-use longhaul_codec::Event;
+use longhaul_codec::{CommandResult, Event};
 use longhaul_filter_engine::{FleetId, VehicleIndex};
 
-use super::{consumers::Consumers, replay::ReplayRequest};
+use super::{
+    commands::{Asker, NewCommand},
+    consumers::Consumers,
+    replay::ReplayRequest,
+};
 use crate::{
-    fleet::Holder,
+    fleet::{Holder, Interest},
     limits::{LOG_REQUESTS_MAX, Limits, REPLAYS_WAITING_MAX},
 };
 
@@ -77,9 +81,30 @@ impl Publish {
     }
 }
 
+/// What happened to commands, vehicles and users, as far as commands are concerned.
+#[derive(Debug)]
+pub enum CommandNews {
+    /// A dashboard sent one.
+    Sent(Asker, Box<NewCommand>),
+    /// A vehicle answers one, over this connection.
+    Result(VehicleIndex, Holder, Box<CommandResult>),
+    /// A vehicle has connected.
+    VehicleHere(VehicleIndex, Holder),
+    /// A user has connected.
+    UserHere(FleetId, Box<str>, Holder),
+    /// The vehicle's connection was gone; the command's number.
+    NotDelivered(VehicleIndex, Holder, u64),
+    /// The sender has been told what became of this one.
+    Told(u64),
+    /// The sender's connection was gone.
+    NotTold(u64, Holder),
+}
+
 /// What the log's thread is asked for.
 #[derive(Debug)]
 pub enum Request {
+    /// See [`CommandNews`].
+    Command(CommandNews),
     /// Events of one shard's tick, in the order in which they came.
     Publish(Vec<Publish>),
     /// Finish, let go of the folder, and take nothing more: another process takes over.
@@ -102,6 +127,10 @@ pub struct EventLog {
     pending_bytes_max: usize,
     /// Durable consumers.
     pub consumers: Consumers,
+    /// Commands that wait for a vehicle or its answer; never too few.
+    pub(super) commands_waiting: AtomicUsize,
+    /// Results that wait for a user, or in case that a command is sent again.
+    pub(super) results_kept: AtomicUsize,
 }
 
 /// The other ends of the log's channels, for its threads.
@@ -134,6 +163,8 @@ impl EventLog {
             pending_max: limits.events_pending_max,
             pending_bytes_max: limits.events_pending_bytes_max,
             consumers: Consumers::new(limits.consumers_max),
+            commands_waiting: AtomicUsize::new(0),
+            results_kept: AtomicUsize::new(0),
         };
         let inlets = Inlets {
             requests: request_inlet,
@@ -200,6 +231,19 @@ impl EventLog {
     pub fn settled(&self, events: usize, bytes: usize) {
         self.pending.fetch_sub(events, Ordering::Relaxed);
         self.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether a vehicle that connects should be announced to the log's thread. To be asked when its presence is set.
+    #[must_use]
+    pub fn has_commands(&self) -> bool {
+        Interest::fence();
+        self.commands_waiting.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether a user who connects should be.
+    #[must_use]
+    pub fn has_results(&self) -> bool {
+        self.has_commands() || self.results_kept.load(Ordering::Relaxed) > 0
     }
 
     /// Events that wait to be written.

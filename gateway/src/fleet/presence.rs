@@ -101,6 +101,14 @@ impl PresenceTable {
             })
     }
 
+    /// The connection that a vehicle has now.
+    #[must_use]
+    pub fn holder(&self, vehicle: VehicleIndex) -> Option<Holder> {
+        let slot = self.slots.get(vehicle.0)?;
+        let _turn = self.turn(vehicle);
+        NonZeroU64::new(slot.holder.load(Ordering::Relaxed)).map(Holder)
+    }
+
     /// A vehicle has connected: it is online from now on, and `holder` is its connection.
     pub fn connect(&self, vehicle: VehicleIndex, holder: Holder, now_ms: u64) -> Connected {
         self.change(vehicle, |slot| {

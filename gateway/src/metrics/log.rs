@@ -18,6 +18,12 @@ shard_metrics! {
         gauge "longhaul_event_log_pending" "Events that wait to be written" { pending }
         gauge "longhaul_event_log_free_bytes" "Free bytes of the event log's disk" { free_bytes }
         gauge "longhaul_event_log_consumers" "Durable consumers" { consumers }
+        counter "longhaul_commands" "Commands from dashboards" { commands }
+        counter "longhaul_commands_refused" "Commands that were not taken" { commands_refused }
+        counter "longhaul_commands_delivered" "Commands handed to a vehicle's connection, again ones among them" { commands_delivered }
+        counter "longhaul_command_results" "Results from vehicles" { command_results }
+        counter "longhaul_command_results_ignored" "Results of commands that are not known any more" { command_results_ignored }
+        gauge "longhaul_commands_waiting" "Commands that wait for their vehicle or its answer" { commands_waiting }
         counter "longhaul_event_log_limit_hits" "How often a bound of the event log's thread was hit" {
             limit_hit_letters: limit = "log_letters",
         }

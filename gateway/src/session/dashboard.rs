@@ -45,6 +45,8 @@ pub enum DashboardRequest<'a> {
     },
     /// Every event of this epoch up to and including this one is done with.
     EventAck(ResumePoint),
+    /// Something for a vehicle to do.
+    Command(wire::Command<'a>),
 }
 
 /// How a dashboard wants events to come.
@@ -214,11 +216,7 @@ pub fn understand(
                 topics: Topics::named(unsubscribe.topics(), request)?,
             })
         }
-        MessageRef::Command(command) => Err(Rejection::new(
-            ErrorCode::NotSupported,
-            command.command_id(),
-            "this gateway delivers no commands: it was not passed on",
-        )),
+        MessageRef::Command(command) => Ok(DashboardRequest::Command(command)),
         MessageRef::EventAck(ack) => Ok(DashboardRequest::EventAck(ResumePoint {
             epoch: ack.epoch(),
             sequence: ack.sequence(),

@@ -42,6 +42,8 @@ pub enum Bound {
     EventWindow,
     /// `limits.events_pending_max` and `limits.events_pending_bytes_max`.
     EventsPending,
+    /// What waits for the log's thread of commands and results.
+    CommandNews,
     /// `limits.consumers_max`.
     Consumers,
     /// Requests that wait for their answer.

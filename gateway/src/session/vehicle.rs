@@ -14,6 +14,8 @@ pub enum VehicleRequest<'a> {
     Batch(wire::PositionBatch<'a>),
     /// Something happened.
     Event(wire::Event<'a>),
+    /// What became of a command.
+    CommandResult(wire::CommandResult<'a>),
 }
 
 /// Says what `message` asks for.
@@ -26,11 +28,7 @@ pub fn understand(message: MessageRef<'_>) -> Result<VehicleRequest<'_>, Rejecti
         MessageRef::Position(position) => Ok(VehicleRequest::Position(position)),
         MessageRef::PositionBatch(batch) => Ok(VehicleRequest::Batch(batch)),
         MessageRef::Event(event) => Ok(VehicleRequest::Event(event)),
-        MessageRef::CommandResult(result) => Err(Rejection::new(
-            ErrorCode::NotSupported,
-            result.command_id(),
-            "this gateway delivers no commands: the result was not passed on",
-        )),
+        MessageRef::CommandResult(result) => Ok(VehicleRequest::CommandResult(result)),
         _ => Err(Rejection::new(
             ErrorCode::NotAllowed,
             0,

@@ -241,6 +241,10 @@ impl Core {
                 self.metrics.messages_position_batch.inc();
                 self.batch(key, fleet, me, batch, now)
             }
+            Ok(VehicleRequest::CommandResult(result)) => {
+                self.metrics.messages_command_result.inc();
+                self.command_result(key, me, result)
+            }
             Ok(VehicleRequest::Event(event)) => {
                 self.metrics.messages_event.inc();
                 self.event(key, fleet, me, event, now)

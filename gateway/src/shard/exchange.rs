@@ -14,11 +14,13 @@ use roaring::RoaringBitmap;
 use super::{
     dirty::Dirty,
     inbox::{Changed, Inbox, Letter},
-    leaving::Plan,
     ring::Key,
 };
 use crate::{
-    events::{Committed, Logged, handle::Publish, log::Published, replay::Replayed},
+    events::{
+        Committed, Logged,
+        handle::{CommandNews, Publish},
+    },
     fleet::{Extra, Fleet, Interest, Known, PositionTable, Version},
     limits::{EVENTS_BACKLOG_MAX, EVERY_BACKLOG_MAX, TAKEN_OVER_BACKLOG_MAX},
 };
@@ -83,6 +85,8 @@ pub struct Outbox {
     pub events: Vec<(FleetId, Arc<Logged>)>,
     /// Events for the log.
     pub publish: Vec<Publish>,
+    /// What the log's thread is to hear of commands.
+    pub command_news: VecDeque<CommandNews>,
     /// Connections on other shards that have been taken over.
     pub taken_over: Vec<(usize, Key, VehicleIndex)>,
 }
@@ -100,23 +104,6 @@ pub struct Routed {
     pub events: Vec<(FleetId, Arc<Logged>)>,
     /// Events that became durable.
     pub committed: Vec<Arc<Committed>>,
-}
-
-/// What other shards, and the event log, ask of this one.
-#[derive(Debug)]
-pub enum Asked {
-    /// See [`Letter::TakenOver`].
-    TakenOver(Key, VehicleIndex),
-    /// See [`Letter::Published`].
-    Published(Vec<Published>),
-    /// See [`Letter::Replayed`].
-    Replayed(Key, Box<Replayed>),
-    /// See [`Letter::NewEpoch`].
-    NewEpoch,
-    /// See [`Letter::Leave`].
-    Leave(Arc<Plan>),
-    /// See [`Letter::Stop`].
-    Stop,
 }
 
 /// The exchange of one shard.
@@ -275,7 +262,7 @@ impl Exchange {
         out: &mut Outbox,
         routed: &mut Routed,
         seen: &mut Seen,
-        asked: impl FnMut(Asked),
+        asked: impl FnMut(Letter),
     ) -> Exchanged {
         let mut counted = Exchanged::default();
         if !out.changed.is_empty() || !out.presence.is_empty() {
@@ -421,7 +408,7 @@ impl Exchange {
         routed: &mut Routed,
         seen: &mut Seen,
         counted: &mut Exchanged,
-        mut asked: impl FnMut(Asked),
+        mut asked: impl FnMut(Letter),
     ) {
         while let Some(letter) = self.inboxes[self.shard].take() {
             match letter {
@@ -453,14 +440,7 @@ impl Exchange {
                     counted.taken += committed.events.len() as u64 + 1;
                     routed.committed.push(committed);
                 }
-                Letter::Published(verdicts) => asked(Asked::Published(verdicts)),
-                Letter::Replayed(key, replayed) => asked(Asked::Replayed(key, replayed)),
-                Letter::NewEpoch => asked(Asked::NewEpoch),
-                Letter::TakenOver(key, vehicle) => asked(Asked::TakenOver(key, vehicle)),
-                Letter::Leave(plan) => asked(Asked::Leave(plan)),
-                Letter::Stop => asked(Asked::Stop),
-                #[cfg(debug_assertions)]
-                Letter::Panic => panic!("a test asked for it"),
+                other => asked(other),
             }
         }
     }

@@ -123,6 +123,7 @@ impl Core {
                             .map_err(unavailable)?;
                         self.metrics.connections_open_vehicle.add(1);
                         self.take_over(fleet, vehicle, key, now);
+                        self.vehicle_came(key, vehicle);
                         (
                             Peer::Vehicle { fleet, vehicle },
                             Speaker::Vehicle(fleet, vehicle),
@@ -135,15 +136,12 @@ impl Core {
                             .enter_identity(&identity.fleet, &identity.subject)
                             .ok_or_else(|| self.one_too_many())?;
                         self.metrics.connections_open_dashboard.add(1);
-                        (
-                            Peer::Dashboard(Box::new(Dashboard::new(
-                                fleet,
-                                counted,
-                                &identity.subject,
-                            ))),
-                            Speaker::Dashboard,
-                            0,
-                        )
+                        self.user_came(key, fleet, &identity.subject);
+                        let dashboard = Dashboard {
+                            may: identity.may,
+                            ..Dashboard::new(fleet, counted, &identity.subject)
+                        };
+                        (Peer::Dashboard(Box::new(dashboard)), Speaker::Dashboard, 0)
                     }
                 };
                 let welcome = Welcome {

@@ -3,7 +3,7 @@
 use std::{io, sync::Arc};
 
 use crossbeam::queue::ArrayQueue;
-use longhaul_codec::Fix;
+use longhaul_codec::{Command, CommandResult, Fix, Message};
 use longhaul_filter_engine::{FleetId, VehicleIndex};
 
 use super::{
@@ -41,6 +41,12 @@ pub enum Letter {
     Published(Vec<Published>),
     /// Old events that a dashboard asked for.
     Replayed(Key, Box<Replayed>),
+    /// A message for one connection.
+    Say(Key, Box<Message>),
+    /// A command for a vehicle's connection, until this moment (milliseconds since the Unix epoch).
+    Deliver(Key, VehicleIndex, u64, Arc<Command>),
+    /// What became of the command of this number, for its sender.
+    Tell(Key, u64, Box<CommandResult>),
     /// The event log is another one.
     NewEpoch,
     /// Another connection is this vehicle's own from now on.

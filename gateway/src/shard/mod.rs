@@ -13,6 +13,7 @@
 //! | [`exchange`], [`inbox`], [`dirty`] | step 2: vehicle numbers from shard to shard |
 //! | `route`, `flush` | steps 3 and 4: one frame for all who get the same, the rest pends |
 //! | `publish`, `deliver` | events: from vehicles to the log, from the log to dashboards |
+//! | `orders` | commands: from dashboards to vehicles, and the results back |
 //! | `outbound` | what is to be said, as frames |
 //! | `entrance`, `gate` | how many new connections come in, and whether a storm of them is under way |
 //! | `ending`, [`leaving`] | how a connection ends, and how all of them do |
@@ -43,6 +44,7 @@ mod handshake;
 pub mod inbox;
 pub mod leaving;
 mod listener;
+mod orders;
 mod outbound;
 pub mod pace;
 mod publish;
@@ -62,10 +64,11 @@ use longhaul_filter_engine::Engine;
 use self::{
     clock::Now,
     connection::Connection,
-    exchange::{Asked, Exchange, Outbox, Routed, Seen},
+    exchange::{Exchange, Outbox, Routed, Seen},
     extras::Extras,
     flush::Held,
     gate::{Barometer, Gate},
+    inbox::Letter,
     listener::Listener,
     outbound::Outbound,
     publish::Publishers,
@@ -363,6 +366,7 @@ impl Core {
     /// Step 2. Returns how much travelled.
     fn exchange(&mut self) -> usize {
         self.hand_to_log();
+        self.hand_over_news();
         let mut asked = Vec::new();
         let exchanged = self.exchange.run(
             &self.fleet,
@@ -381,12 +385,25 @@ impl Core {
         let count = asked.len();
         for what in asked {
             match what {
-                Asked::TakenOver(key, vehicle) => self.taken_over(key, vehicle),
-                Asked::Published(verdicts) => self.published(verdicts),
-                Asked::Replayed(key, replayed) => self.replayed(key, *replayed),
-                Asked::NewEpoch => self.new_epoch(),
-                Asked::Leave(plan) => self.leave(plan),
-                Asked::Stop => self.stop(),
+                Letter::TakenOver(key, vehicle) => self.taken_over(key, vehicle),
+                Letter::Published(verdicts) => self.published(verdicts),
+                Letter::Replayed(key, replayed) => self.replayed(key, *replayed),
+                Letter::Say(key, message) => self.say(key, &message),
+                Letter::Deliver(key, vehicle, expires_ms, command) => {
+                    self.deliver_command(key, vehicle, expires_ms, &command, self.now);
+                }
+                Letter::Tell(key, number, result) => self.tell_result(key, number, *result),
+                Letter::NewEpoch => self.new_epoch(),
+                Letter::Leave(plan) => self.leave(plan),
+                Letter::Stop => self.stop(),
+                #[cfg(debug_assertions)]
+                Letter::Panic => panic!("a test asked for it"),
+                // The exchange has dealt with these itself.
+                Letter::Dirty(..)
+                | Letter::Presence(..)
+                | Letter::Every(_)
+                | Letter::Events(_)
+                | Letter::Committed(_) => {}
             }
         }
         (exchanged.sent + exchanged.taken + exchanged.refused) as usize + count

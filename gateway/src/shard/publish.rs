@@ -67,14 +67,13 @@ impl Core {
             vehicle: me,
             event,
         };
-        self.take_event(key, publish, now).map_err(|rejection| {
+        let outcome = self.take_event(key, publish, now);
+        if outcome.is_err() {
             self.metrics.events_refused.inc();
-            if rejection.code != ErrorCode::NotSupported {
-                // Later ones must not overtake it.
-                self.publishers.holds.refuse(key, message_id, now.mono_ms);
-            }
-            rejection
-        })
+            // Later ones must not overtake it.
+            self.publishers.holds.refuse(key, message_id, now.mono_ms);
+        }
+        outcome
     }
 
     fn take_event(&mut self, key: Key, publish: Publish, now: Now) -> Result<(), Rejection> {

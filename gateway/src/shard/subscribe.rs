@@ -73,6 +73,10 @@ impl Core {
         let mut now_wanted = before;
         let mut begin = None;
         let (kind, id) = match asked {
+            DashboardRequest::Command(command) => {
+                self.metrics.messages_command.inc();
+                return self.command(key, command);
+            }
             DashboardRequest::EventAck(point) => {
                 self.metrics.messages_event_ack.inc();
                 return self.event_ack(key, point, now);

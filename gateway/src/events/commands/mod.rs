@@ -40,7 +40,6 @@ use longhaul_filter_engine::{FleetId, VehicleIndex};
 
 use crate::fleet::Holder;
 
-pub use restore::Restored;
 pub use rules::{Bounds, Refusal};
 pub use table::{Commands, WEIGHT_BYTES};
 

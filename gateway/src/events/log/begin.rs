@@ -10,11 +10,13 @@ use std::{
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
+use longhaul_codec::ErrorCode;
+
 use super::{
     super::{
         Committed, LogState,
         consumers::Cursor,
-        handle::{Inlets, Request},
+        handle::{CommandNews, Inlets, Request},
         hold::Holds,
         replay::{Replay, ReplayRequest},
         store::{Batch, LogFleet, Recovered, Store, StoreError, StoreOptions},
@@ -23,6 +25,7 @@ use super::{
     batch::Gathered,
     chores::Chores,
     drain, number_of,
+    orders::{Orders, refusal},
     post::Post,
     unix_ms,
 };
@@ -125,6 +128,15 @@ fn refuse(
             }
             None
         }
+        Ok(Request::Command(news)) => {
+            // Vehicles and users that are here are looked up when the log is open.
+            if let CommandNews::Sent(asker, command) = news {
+                let (shard, key) = place(asker.at);
+                let answer = refusal(ErrorCode::NotDurable, command.command_id, state.why_not());
+                post.send(shard, Letter::Say(key, answer));
+            }
+            None
+        }
         Ok(Request::Close) | Err(RecvTimeoutError::Timeout) => None,
         Ok(Request::Stop) | Err(RecvTimeoutError::Disconnected) => Some(Ended::Stopped),
     }
@@ -165,6 +177,7 @@ impl Writer {
             senders: HashMap::new(),
             touched: HashSet::new(),
             holds: Holds::default(),
+            orders: Orders::new(setting.commands),
             post,
             retry_at: None,
             broken: false,
@@ -234,7 +247,9 @@ impl Writer {
                 self.setting.log.consumers.restore(key, cursor);
             }
         }
-        if before != 0 && before != recovered.epoch {
+        let new_epoch = before != 0 && before != recovered.epoch;
+        self.adopt_commands(recovered.commands, new_epoch);
+        if new_epoch {
             self.post.send_all(|| Letter::NewEpoch);
         }
         tracing::info!(

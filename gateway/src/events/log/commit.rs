@@ -24,21 +24,27 @@ impl Writer {
     /// Writes the batch at hand, if there is one, and tells everybody.
     pub(super) fn commit(&mut self) {
         self.write_senders();
-        if !self.batch.is_empty() {
-            let began = Instant::now();
-            match self.store.commit(&self.batch) {
-                Ok(()) => {
-                    self.durable(began);
-                    self.cursors_written(true);
-                }
-                Err(error) => {
-                    self.failed(&error);
-                    self.cursors_written(false);
-                }
+        self.write_commands();
+        if self.batch.is_empty() {
+            if self.retry_at.is_none() {
+                self.commands_written(true);
             }
-            self.batch.clear();
+        } else {
+            self.write();
         }
         self.answer();
+    }
+
+    fn write(&mut self) {
+        let began = Instant::now();
+        let written = self.store.commit(&self.batch);
+        match &written {
+            Ok(()) => self.durable(began),
+            Err(error) => self.failed(error),
+        }
+        self.batch.clear();
+        self.cursors_written(written.is_ok());
+        self.commands_written(written.is_ok());
     }
 
     /// The batch is on the disk: the log ends later, and whoever has caught up gets its events from memory.

@@ -6,6 +6,7 @@
 //! | `begin` | opens the folder, or waits until another process lets go of it; what was kept comes back |
 //! | `batch` | from events to one batch: retries, numbers, order |
 //! | `commit` | the batch to the disk, and the verdicts to whoever waits for them; failure and recovery |
+//! | `orders` | commands, as far as they are to be durable |
 //! | `chores` | what is to be done now and then: retention, cursors |
 //! | `post` | letters to shards, also to those with a full inbox |
 
@@ -13,6 +14,7 @@ mod batch;
 mod begin;
 mod chores;
 mod commit;
+mod orders;
 mod post;
 
 use std::{
@@ -27,9 +29,10 @@ use crossbeam::channel::{Receiver, RecvTimeoutError};
 use longhaul_codec::ErrorCode;
 use longhaul_filter_engine::{FleetId, VehicleIndex};
 
-use self::{batch::Gathered, post::Post};
+use self::{batch::Gathered, orders::Orders, post::Post};
 use super::{
     EventLog, LogState,
+    commands::Bounds,
     handle::{Inlets, Request},
     hold::Holds,
     replay::ReplayRequest,
@@ -99,6 +102,8 @@ pub struct Setting {
     pub directory: PathBuf,
     /// `[events]`.
     pub events: config::Events,
+    /// The bounds of commands.
+    pub commands: Bounds,
     /// The handle that shards have.
     pub log: Arc<EventLog>,
     /// Who is called what, and who wants what.
@@ -201,6 +206,7 @@ struct Writer {
     /// Those that changed in the batch at hand.
     touched: HashSet<VehicleIndex>,
     holds: Holds<Holder>,
+    orders: Orders,
     post: Post,
     /// When to try again after a failure. `None`: nothing is wrong.
     retry_at: Option<Instant>,
@@ -261,6 +267,10 @@ impl Writer {
                 for publish in events {
                     self.publish(publish);
                 }
+                None
+            }
+            Request::Command(news) => {
+                self.command_news(news);
                 None
             }
             Request::Close => Some(Ended::Closed),
