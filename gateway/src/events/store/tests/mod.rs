@@ -40,7 +40,9 @@ fn record(fleet: LogFleet, sequence: u64) -> Vec<u8> {
         1 => random.usize(4000..20_000),
         _ => random.usize(20..400),
     };
-    (0..length).map(|_| random.u8(..)).collect()
+    let mut bytes = vec![0; length];
+    random.fill(&mut bytes);
+    bytes
 }
 
 fn received(sequence: u64) -> u64 {
