@@ -1,4 +1,4 @@
 //! Events that are not lost: the log, and what delivers from it.
 
-#[allow(dead_code)]
+#[allow(dead_code, unused_imports)]
 mod store;

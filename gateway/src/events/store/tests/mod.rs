@@ -4,9 +4,11 @@ use super::{Batch, LogFleet, ReadOutcome, Reader, Recovered, Store, StoreOptions
 
 mod damage;
 mod failure;
+mod figures;
 mod full;
 mod keep;
 mod kill;
+mod overlay;
 mod round;
 
 /// When tests begin, in milliseconds since the Unix epoch.
