@@ -15,7 +15,8 @@
 //! # Why redb
 //!
 //! redb 4.5 and fjall 3.1 were read and measured: records of 200 bytes over 10 fleets, one key each, 64 MiB of cache, a
-//! virtual disk whose fsync is cheap, two cores.
+//! virtual disk whose fsync takes next to nothing, two cores. The figures are measured, what they do on a broken disk is
+//! from their sources.
 //!
 //! | | fjall | redb, with quick repair |
 //! |---|---|---|
@@ -31,11 +32,16 @@
 //! | a batch that power tore, its pages written out of order | does not open: checksum mismatch | opens with the batch before |
 //! | damage in the middle of a journal | an unknown tag cuts off all that follows, without a word | no journal |
 //! | ENOSPC or EIO in a commit | the handle is poisoned; reads go on | the handle is poisoned for reads too, which [`backend::Overlay`] mends |
-//! | crates that come with it | 20 | none |
+//! | crates that come with it | about 20 | none |
 //!
 //! What decided: no acknowledged record may be lost in silence; a start must take no time; and a flush or compaction must
 //! not hold up acknowledgements for most of a second. What it costs: a second fsync, which group commit shares, and a
-//! file that does not shrink. Records are packed into blocks, so what is stored takes fewer inserts and pages than above.
+//! file that does not shrink.
+//!
+//! Records are packed into blocks, so the store itself does better than the table. A release build on the same machine,
+//! while others wrote to its disk so that an fsync took 4 ms: batches of 20 and of 2,000 both take 8 ms, 230,000 records a
+//! second; 1 GB of records takes 1.26 GB; opening it after kill -9 takes 16 ms; a step of removal 16 ms at most; 100,000
+//! records are read in 28 ms. `tests/figures.rs` measures again.
 //!
 //! # What to know
 //!

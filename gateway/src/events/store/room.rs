@@ -63,7 +63,7 @@ impl Room {
         if free >= self.free_bytes_min {
             return Ok(());
         }
-        let (inside, all) = inside(handle, used)?;
+        let (inside, all) = inside(folder, handle, used)?;
         // What is free inside is not always of a size that fits, so some of the reserve may go. When half of it has,
         // the file has to be half empty.
         let needed = if free >= self.free_bytes_min / 2 {
@@ -104,14 +104,14 @@ impl Room {
 }
 
 /// How much of the file's blocks is probably free, and how much they are together.
-fn inside(handle: &Handle, used: u64) -> Result<(u64, u64), StoreError> {
+fn inside(folder: &Path, handle: &Handle, used: u64) -> Result<(u64, u64), StoreError> {
     /// What `st_blocks` counts in.
     const BLOCK_BYTES: u64 = 512;
     let metadata = handle
         .disk
         .file
         .metadata()
-        .map_err(|error| StoreError::io(Path::new("events.redb"), error))?;
+        .map_err(|error| StoreError::io(folder, error))?;
     let taken = used + used / OVERHEAD_PARTS + OVERHEAD_BYTES;
     let all = metadata.blocks() * BLOCK_BYTES;
     Ok((all.saturating_sub(taken), all))

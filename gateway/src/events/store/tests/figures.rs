@@ -1,4 +1,6 @@
-//! How fast it is: `cargo test -p longhaul-gateway store::tests::figures -- --ignored --nocapture`.
+//! How fast it is, in a release build; without one, how slow the library's unoptimized generic code is.
+//!
+//! `cargo test --release -p longhaul-gateway store::tests::figures -- --ignored --nocapture`
 
 use std::time::{Duration, Instant};
 
