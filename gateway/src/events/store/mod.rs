@@ -15,8 +15,8 @@
 //! # Why redb
 //!
 //! redb 4.5 and fjall 3.1 were read and measured: records of 200 bytes over 10 fleets, one key each, 64 MiB of cache, a
-//! virtual disk whose fsync takes next to nothing, two cores. The figures are measured, what they do on a broken disk is
-//! from their sources.
+//! virtual disk whose fsync takes next to nothing, two cores. One run each, on a machine that others used
+//! as well, so only large differences count. What they do on a broken disk is from their sources.
 //!
 //! | | fjall | redb, with quick repair |
 //! |---|---|---|
@@ -39,8 +39,8 @@
 //! file that does not shrink.
 //!
 //! Records are packed into blocks, so the store itself does better than the table. A release build on the same machine,
-//! while others wrote to its disk so that an fsync took 4 ms: batches of 20 and of 2,000 both take 8 ms, 230,000 records a
-//! second; 1 GB of records takes 1.26 GB; opening it after kill -9 takes 16 ms; a step of removal 16 ms at most; 100,000
+//! while others kept its disk busy: most batches, of 20 as of 2,000, take 8 ms, which is probably the two fsyncs; 230,000
+//! records a second in batches of 2,000; 1 GB of records takes 1.26 GB; opening it after kill -9 takes 16 ms; a step of removal 16 ms at most; 100,000
 //! records are read in 28 ms. `tests/figures.rs` measures again.
 //!
 //! # What to know
