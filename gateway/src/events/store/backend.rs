@@ -5,7 +5,7 @@
 //! takes nothing any more can still be opened and read.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     fs::File,
     io::{self, ErrorKind},
     os::unix::fs::FileExt,
@@ -179,14 +179,15 @@ impl StorageBackend for Overlay {
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
         for (number, within, part) in touched(offset, data.len()) {
-            if !pages.contains_key(&number) {
-                let mut page = Box::new([0; PAGE]);
-                self.below(number * PAGE_U64, page.as_mut_slice())?;
-                pages.insert(number, page);
-            }
-            if let Some(page) = pages.get_mut(&number) {
-                page[within].copy_from_slice(&data[part]);
-            }
+            let page = match pages.entry(number) {
+                Entry::Occupied(page) => page.into_mut(),
+                Entry::Vacant(place) => {
+                    let mut page = Box::new([0; PAGE]);
+                    self.below(number * PAGE_U64, page.as_mut_slice())?;
+                    place.insert(page)
+                }
+            };
+            page[within].copy_from_slice(&data[part]);
         }
         Ok(())
     }

@@ -81,12 +81,15 @@ pub fn stored_bytes(block: usize) -> u64 {
     (bytes.div_ceil(PAGE_BYTES).next_power_of_two() * PAGE_BYTES) as u64
 }
 
+/// A record: sequence, when it was received, and its bytes.
+pub type Stored<'a> = (u64, u64, &'a [u8]);
+
 /// The records of a block, in order, once its checksum is right.
 pub fn records(
     fleet: u32,
     first: u64,
     block: &[u8],
-) -> Result<impl Iterator<Item = Result<(u64, u64, &[u8]), Trouble>>, Trouble> {
+) -> Result<impl Iterator<Item = Result<Stored<'_>, Trouble>>, Trouble> {
     let damaged = move || Trouble::damaged(format!("the records from {first} on of a fleet"));
     let (stored, mut rest) = block.split_first_chunk::<CHECKSUM>().ok_or_else(damaged)?;
     if u32::from_le_bytes(*stored) != checksum(fleet, first, rest) {

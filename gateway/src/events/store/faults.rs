@@ -58,8 +58,10 @@ impl Faults {
 
     pub fn sync(&self) -> io::Result<()> {
         let mut state = self.state();
-        state.step()?;
+        let stepped = state.step();
+        // A sync that fails leaves what was written in the cache, marked as clean: no later one writes it.
         let pending = std::mem::take(&mut state.pending);
+        stepped?;
         if let Some(image) = &mut state.image {
             for change in pending {
                 apply(image, &change, usize::MAX);

@@ -48,7 +48,8 @@ struct Progress {
     bytes_left: usize,
 }
 
-type Each<'a> = &'a mut dyn FnMut(u64, u64, &[u8]) -> ControlFlow<()>;
+/// What takes the records of a read: sequence, when it was received in milliseconds since the Unix epoch, and its bytes.
+pub type Each<'a> = &'a mut dyn FnMut(u64, u64, &[u8]) -> ControlFlow<()>;
 
 impl Reader {
     /// Records from `from` up to and including `through`, in order, at most `records_max` and about `bytes_max` bytes,
@@ -64,7 +65,7 @@ impl Reader {
         through: u64,
         records_max: usize,
         bytes_max: usize,
-        each: &mut dyn FnMut(u64, u64, &[u8]) -> ControlFlow<()>,
+        each: Each<'_>,
     ) -> Result<ReadOutcome, StoreError> {
         let mut progress = Progress {
             next: from.max(1),

@@ -11,8 +11,9 @@ use super::{error::StoreError, handle::Handle};
 
 /// How long a look at the file system holds.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How much may be written until it is looked at again, in bytes.
+/// How much may be written until it is looked at again, in bytes, and in parts of the reserve.
 const LOOK_EVERY_BYTES: u64 = 8 << 20;
+const LOOK_EVERY_PARTS: u64 = 8;
 /// What must be free for a store to be opened again after a failure, whatever the setting, in bytes.
 const REOPEN_BYTES_MIN: u64 = 4 << 20;
 /// What pages that are not quite full, the trees over them, and what is not counted may take of the file, in parts of
@@ -57,10 +58,20 @@ impl Room {
         if self.free_bytes_min == 0 {
             return Ok(());
         }
-        let free = self.look(folder)?;
         self.written += batch;
-        if free >= self.free_bytes_min || inside(handle, used)? > batch.saturating_mul(BATCH_FACTOR)
-        {
+        let free = self.look(folder)?;
+        if free >= self.free_bytes_min {
+            return Ok(());
+        }
+        let (inside, all) = inside(folder, handle, used)?;
+        // What is free inside is not always of a size that fits, so some of the reserve may go. When half of it has,
+        // the file has to be half empty.
+        let needed = if free >= self.free_bytes_min / 2 {
+            batch.saturating_mul(BATCH_FACTOR)
+        } else {
+            all / 2
+        };
+        if inside > needed {
             return Ok(());
         }
         Err(full(folder, free))
@@ -77,8 +88,9 @@ impl Room {
     }
 
     fn look(&mut self, folder: &Path) -> Result<u64, StoreError> {
+        let look_every_bytes = LOOK_EVERY_BYTES.min(self.free_bytes_min / LOOK_EVERY_PARTS);
         match self.looked {
-            Some((at, free)) if at.elapsed() < LOOK_EVERY && self.written < LOOK_EVERY_BYTES => {
+            Some((at, free)) if at.elapsed() < LOOK_EVERY && self.written < look_every_bytes => {
                 Ok(free)
             }
             _ => {
@@ -91,17 +103,18 @@ impl Room {
     }
 }
 
-/// What of the file's blocks is certainly free.
-fn inside(handle: &Handle, used: u64) -> Result<u64, StoreError> {
+/// How much of the file's blocks is probably free, and how much they are together.
+fn inside(folder: &Path, handle: &Handle, used: u64) -> Result<(u64, u64), StoreError> {
     /// What `st_blocks` counts in.
     const BLOCK_BYTES: u64 = 512;
     let metadata = handle
         .disk
         .file
         .metadata()
-        .map_err(|error| StoreError::io(Path::new("events.redb"), error))?;
+        .map_err(|error| StoreError::io(folder, error))?;
     let taken = used + used / OVERHEAD_PARTS + OVERHEAD_BYTES;
-    Ok((metadata.blocks() * BLOCK_BYTES).saturating_sub(taken))
+    let all = metadata.blocks() * BLOCK_BYTES;
+    Ok((all.saturating_sub(taken), all))
 }
 
 fn full(folder: &Path, free: u64) -> StoreError {

@@ -64,11 +64,11 @@ fn until_refused(store: &mut Store, mut last: u64) -> (u64, StoreError) {
     let mut batch = Batch::default();
     loop {
         batch.clear();
-        add(&mut batch, FLEET, last + 1..=last + 50);
+        add(&mut batch, FLEET, last + 1..=last + 200);
         if let Err(error) = store.commit(&batch) {
             return (last, error);
         }
-        last += 50;
+        last += 200;
     }
 }
 
@@ -106,11 +106,11 @@ fn a_full_disk_is_survived() {
 
 #[test]
 fn a_disk_that_becomes_full_is_noticed_before_it_is() {
-    let Some(mount) = Mount::new(64) else {
+    let Some(mount) = Mount::new(48) else {
         return;
     };
     let options = StoreOptions {
-        free_bytes_min: 12 << 20,
+        free_bytes_min: 8 << 20,
         ..options()
     };
     let (mut store, _) = Store::open(&mount.store(), options.clone(), START_MS).unwrap();
@@ -124,11 +124,11 @@ fn a_disk_that_becomes_full_is_noticed_before_it_is() {
         !store.is_failed(),
         "it was refused before anything was written"
     );
-    assert!(store.free_bytes().unwrap() > 2 << 20);
+    assert!(store.free_bytes().unwrap() > 4 << 20);
     assert_eq!(verify(&store.reader(), FLEET, u64::MAX), (1, durable));
 
     // What is removed leaves room in the file, though the file system has no more than before.
-    while store.retain(FLEET, 0, 8 << 20).unwrap().more {}
+    while store.retain(FLEET, 0, 4 << 20).unwrap().more {}
     let (last, error) = until_refused(&mut store, durable);
     assert!(last > durable + 1000, "{durable} to {last}: {error}");
     assert!(!store.is_failed(), "{error:?}");

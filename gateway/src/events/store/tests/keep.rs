@@ -7,8 +7,8 @@ use super::{
 
 fn filled(folder: &Path) -> Store {
     let (mut store, _) = open(folder);
-    for step in 0..100 {
-        commit(&mut store, step * 200 + 1..=step * 200 + 200);
+    for step in 0..20 {
+        commit(&mut store, step * 1000 + 1..=step * 1000 + 1000);
     }
     store
 }

@@ -6,9 +6,11 @@ use super::{
 
 mod damage;
 mod failure;
+mod figures;
 mod full;
 mod keep;
 mod kill;
+mod overlay;
 mod round;
 
 /// When tests begin, in milliseconds since the Unix epoch.
@@ -42,7 +44,9 @@ fn record(fleet: LogFleet, sequence: u64) -> Vec<u8> {
         1 => random.usize(4000..20_000),
         _ => random.usize(20..400),
     };
-    (0..length).map(|_| random.u8(..)).collect()
+    let mut bytes = vec![0; length];
+    random.fill(&mut bytes);
+    bytes
 }
 
 fn received(sequence: u64) -> u64 {
