@@ -23,7 +23,7 @@ const STRIPES: usize = 64;
 const STATE_BITS: u32 = 2;
 
 /// A connection, as the shard that has it names it. Opaque here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Holder(pub NonZeroU64);
 
 /// A vehicle's state.
@@ -99,6 +99,14 @@ impl PresenceTable {
             .map_or_else(Presence::default, |slot| {
                 Presence::unpack(slot.presence.load(Ordering::Acquire))
             })
+    }
+
+    /// The connection that a vehicle has now.
+    #[must_use]
+    pub fn holder(&self, vehicle: VehicleIndex) -> Option<Holder> {
+        let slot = self.slots.get(vehicle.0)?;
+        let _turn = self.turn(vehicle);
+        NonZeroU64::new(slot.holder.load(Ordering::Relaxed)).map(Holder)
     }
 
     /// A vehicle has connected: it is online from now on, and `holder` is its connection.

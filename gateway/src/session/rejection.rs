@@ -36,6 +36,16 @@ pub enum Bound {
     ClockAhead,
     /// `limits.vehicles_max` and `limits.unseen_vehicles_max`.
     Vehicles,
+    /// `limits.event_payload_bytes_max`.
+    EventPayload,
+    /// `limits.event_window`.
+    EventWindow,
+    /// `limits.events_pending_max` and `limits.events_pending_bytes_max`.
+    EventsPending,
+    /// What waits for the log's thread of commands and results.
+    CommandNews,
+    /// `limits.consumers_max`.
+    Consumers,
     /// Requests that wait for their answer.
     Requests,
 }

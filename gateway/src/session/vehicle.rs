@@ -12,6 +12,10 @@ pub enum VehicleRequest<'a> {
     Position(wire::Position<'a>),
     /// Several, oldest first.
     Batch(wire::PositionBatch<'a>),
+    /// Something happened.
+    Event(wire::Event<'a>),
+    /// What became of a command.
+    CommandResult(wire::CommandResult<'a>),
 }
 
 /// Says what `message` asks for.
@@ -23,16 +27,8 @@ pub fn understand(message: MessageRef<'_>) -> Result<VehicleRequest<'_>, Rejecti
     match message {
         MessageRef::Position(position) => Ok(VehicleRequest::Position(position)),
         MessageRef::PositionBatch(batch) => Ok(VehicleRequest::Batch(batch)),
-        MessageRef::Event(event) => Err(Rejection::new(
-            ErrorCode::NotSupported,
-            event.message_id(),
-            "this gateway has no event log: the event was not stored and not delivered",
-        )),
-        MessageRef::CommandResult(result) => Err(Rejection::new(
-            ErrorCode::NotSupported,
-            result.command_id(),
-            "this gateway delivers no commands: the result was not passed on",
-        )),
+        MessageRef::Event(event) => Ok(VehicleRequest::Event(event)),
+        MessageRef::CommandResult(result) => Ok(VehicleRequest::CommandResult(result)),
         _ => Err(Rejection::new(
             ErrorCode::NotAllowed,
             0,

@@ -8,16 +8,17 @@ use roaring::RoaringBitmap;
 use super::{
     clock::{Now, Stamp},
     every::Every,
+    feed::Feed,
     frame::Frame,
     ring::Key,
 };
 use crate::{
     fleet::Holder,
     limits::{
-        ECHO_BACKLOG_BYTES_MAX, JOINED_SEND_BYTES, Limits, VEHICLE_ANSWER_BYTES_MAX,
-        VEHICLE_ANSWERS_MAX,
+        COMMAND_OVERHEAD_BYTES, COMMANDS_IN_FLIGHT_MAX, ECHO_BACKLOG_BYTES_MAX, JOINED_SEND_BYTES,
+        Limits, VEHICLE_ANSWER_BYTES_MAX, VEHICLE_ANSWERS_MAX,
     },
-    session::{census::Counted, rate::Bucket},
+    session::{census::Counted, rate::Bucket, rights::Rights},
     websocket::Assembler,
 };
 
@@ -95,6 +96,12 @@ pub struct Dashboard {
     pub fleet: FleetId,
     /// Its user, to be taken out of the census in the end.
     pub identity: Counted,
+    /// The same, by name: consumers and commands are a user's own.
+    pub user: Box<str>,
+    /// What it may do beyond watching.
+    pub may: Rights,
+    /// Wants events.
+    pub feed: Option<Box<Feed>>,
     /// Wants positions.
     pub positions: bool,
     /// What pends goes with how old it is: a snapshot is owed.
@@ -119,10 +126,13 @@ pub struct Dashboard {
 
 impl Dashboard {
     /// One that watches nothing yet.
-    pub fn new(fleet: FleetId, identity: Counted) -> Dashboard {
+    pub fn new(fleet: FleetId, identity: Counted, user: &str) -> Dashboard {
         Dashboard {
             fleet,
             identity,
+            user: user.into(),
+            may: Rights::default(),
+            feed: None,
             positions: false,
             snapshot: false,
             presence: None,
@@ -261,8 +271,10 @@ impl Connection {
             return *waiting <= limits.echo_message_bytes_max + ECHO_BACKLOG_BYTES_MAX;
         }
         if let Peer::Vehicle { .. } = self.peer {
-            // It is answered with errors and pongs only, and there may be millions of it.
-            return frames <= VEHICLE_ANSWERS_MAX && bytes <= VEHICLE_ANSWER_BYTES_MAX;
+            // There may be millions of it. What it is sent has bounds of its own: Acks by its window, and commands.
+            let commands = COMMANDS_IN_FLIGHT_MAX
+                * (limits.command_payload_bytes_max + COMMAND_OVERHEAD_BYTES);
+            return frames <= VEHICLE_ANSWERS_MAX && bytes <= VEHICLE_ANSWER_BYTES_MAX + commands;
         }
         frames <= limits.control_queue_max && bytes <= limits.control_queue_bytes_max
     }

@@ -123,6 +123,7 @@ impl Core {
                             .map_err(unavailable)?;
                         self.metrics.connections_open_vehicle.add(1);
                         self.take_over(fleet, vehicle, key, now);
+                        self.vehicle_came(key, vehicle);
                         (
                             Peer::Vehicle { fleet, vehicle },
                             Speaker::Vehicle(fleet, vehicle),
@@ -135,11 +136,12 @@ impl Core {
                             .enter_identity(&identity.fleet, &identity.subject)
                             .ok_or_else(|| self.one_too_many())?;
                         self.metrics.connections_open_dashboard.add(1);
-                        (
-                            Peer::Dashboard(Box::new(Dashboard::new(fleet, counted))),
-                            Speaker::Dashboard,
-                            0,
-                        )
+                        self.user_came(key, fleet, &identity.subject);
+                        let dashboard = Dashboard {
+                            may: identity.may,
+                            ..Dashboard::new(fleet, counted, &identity.subject)
+                        };
+                        (Peer::Dashboard(Box::new(dashboard)), Speaker::Dashboard, 0)
                     }
                 };
                 let welcome = Welcome {
@@ -155,8 +157,11 @@ impl Core {
                     message_bytes_max: self.config.limits.message_bytes_max as u32,
                     expires_ms: identity.expires_unix.saturating_mul(1_000),
                     node: Some(self.config.node.to_string()),
-                    epoch: 0,
-                    event_window: 0,
+                    epoch: self.epoch_to_tell(),
+                    event_window: match identity.role {
+                        TokenRole::Vehicle => self.config.limits.event_window,
+                        TokenRole::Dashboard => self.config.limits.events_in_flight_max,
+                    },
                 };
                 let ends = identity.expires_unix.saturating_add(self.config.leeway_s);
                 let expires_s = u32::try_from(ends).unwrap_or(u32::MAX);

@@ -3,14 +3,17 @@
 use std::{io, sync::Arc};
 
 use crossbeam::queue::ArrayQueue;
-use longhaul_codec::Fix;
+use longhaul_codec::{Command, CommandResult, Fix, Message};
 use longhaul_filter_engine::{FleetId, VehicleIndex};
 
 use super::{
     leaving::Plan,
     ring::{Key, sys::Doorbell},
 };
-use crate::fleet::Version;
+use crate::{
+    events::{Committed, Logged, log::Published, replay::Replayed},
+    fleet::Version,
+};
 
 /// A vehicle whose position changed, and which write of it the sender saw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +33,22 @@ pub enum Letter {
     Presence(FleetId, Vec<VehicleIndex>),
     /// Positions for those who want each one, oldest first. They come before the `Dirty` that announces them.
     Every(Vec<(FleetId, Fix)>),
+    /// Events of this fleet that are in no log (qos 0).
+    Events(Vec<(FleetId, Arc<Logged>)>),
+    /// Events that became durable.
+    Committed(Arc<Committed>),
+    /// What became of events of this shard's vehicles, sorted by connection.
+    Published(Vec<Published>),
+    /// Old events that a dashboard asked for.
+    Replayed(Key, Box<Replayed>),
+    /// A message for one connection.
+    Say(Key, Box<Message>),
+    /// A command for a vehicle's connection, until this moment (milliseconds since the Unix epoch).
+    Deliver(Key, VehicleIndex, u64, Arc<Command>),
+    /// What became of the command of this number, for its sender.
+    Tell(Key, u64, Box<CommandResult>),
+    /// The event log is another one.
+    NewEpoch,
     /// Another connection is this vehicle's own from now on.
     TakenOver(Key, VehicleIndex),
     /// Close every connection, over a while, and end.

@@ -27,7 +27,7 @@ struct Half {
 }
 
 /// Nobody asks for anything else here.
-fn unasked(asked: Asked) {
+fn unasked(asked: Letter) {
     panic!("{asked:?}");
 }
 

@@ -1,0 +1,195 @@
+//! Commands, as far as connections are concerned: from dashboards to the log's thread, from there to vehicles, and the
+//! results back.
+
+use std::sync::Arc;
+
+use longhaul_codec::{Command, CommandResult, ErrorCode, Message, wire};
+use longhaul_filter_engine::{FleetId, VehicleIndex};
+
+use super::{
+    Core,
+    clock::Now,
+    connection::{Peer, Phase, holder},
+    ring::Key,
+};
+use crate::{
+    events::{
+        LogState,
+        commands::{Asker, NewCommand},
+        handle::{CommandNews, Request},
+    },
+    limits::COMMAND_NEWS_MAX,
+    session::rejection::{Bound, Rejection},
+};
+
+impl Core {
+    /// A dashboard's command.
+    pub(super) fn command(
+        &mut self,
+        key: Key,
+        command: wire::Command<'_>,
+    ) -> Result<(), Rejection> {
+        let id = command.command_id();
+        let refuse = |code, says: &'static str| Err(Rejection::new(code, id, says));
+        let at = holder(self.exchange.shard(), key);
+        let Some(connection) = self.connections.get_mut(key) else {
+            return Ok(());
+        };
+        let Peer::Dashboard(dashboard) = &connection.peer else {
+            return Ok(());
+        };
+        if !dashboard.may.command {
+            return refuse(
+                ErrorCode::NotAllowed,
+                "your token does not let you send commands: it needs \"command\" in its claim `may`",
+            );
+        }
+        let state = self.events.state();
+        if state != LogState::Open {
+            return refuse(ErrorCode::NotDurable, state.why_not());
+        }
+        let Some(vehicle_id) = command.vehicle_id() else {
+            return refuse(ErrorCode::Malformed, "a command needs a vehicle_id");
+        };
+        let fleet = dashboard.fleet;
+        let Some(vehicle) = self.fleet.registry.find(fleet, vehicle_id) else {
+            return refuse(
+                ErrorCode::UnknownVehicle,
+                "this gateway knows no vehicle of that id in your fleet",
+            );
+        };
+        let asker = Asker {
+            fleet,
+            user: Arc::from(&*dashboard.user),
+            at,
+        };
+        let command = NewCommand {
+            command_id: id,
+            vehicle,
+            vehicle_id: vehicle_id.to_owned(),
+            name: command.name().to_owned(),
+            content_type: command.content_type().map(str::to_owned),
+            payload: command
+                .payload()
+                .map_or_else(Vec::new, |payload| payload.bytes().to_vec()),
+            ttl_ms: command.ttl_ms(),
+        };
+        if !self.report(CommandNews::Sent(asker, Box::new(command))) {
+            let says = "too many commands wait to be written; send it again in a second";
+            let rejection = Rejection::new(ErrorCode::LimitReached, id, says);
+            return Err(rejection.over(Bound::CommandNews));
+        }
+        Ok(())
+    }
+
+    /// A vehicle's result.
+    pub(super) fn command_result(
+        &mut self,
+        key: Key,
+        me: VehicleIndex,
+        result: wire::CommandResult<'_>,
+    ) -> Result<(), Rejection> {
+        let id = result.command_id();
+        let state = self.events.state();
+        if state != LogState::Open {
+            return Err(Rejection::new(ErrorCode::NotDurable, id, state.why_not()));
+        }
+        let from = holder(self.exchange.shard(), key);
+        let result = CommandResult {
+            vehicle: me.0,
+            ..CommandResult::from(result)
+        };
+        if !self.report(CommandNews::Result(me, from, Box::new(result))) {
+            let says = "too many results wait to be written; send it again in a second";
+            let rejection = Rejection::new(ErrorCode::LimitReached, id, says);
+            return Err(rejection.over(Bound::CommandNews));
+        }
+        Ok(())
+    }
+
+    /// A vehicle has connected: commands may wait for it.
+    pub(super) fn vehicle_came(&mut self, key: Key, vehicle: VehicleIndex) {
+        if self.events.has_commands() {
+            let at = holder(self.exchange.shard(), key);
+            self.report(CommandNews::VehicleHere(vehicle, at));
+        }
+    }
+
+    /// A dashboard has connected: results may wait for its user.
+    pub(super) fn user_came(&mut self, key: Key, fleet: FleetId, user: &str) {
+        if self.events.has_results() {
+            let at = holder(self.exchange.shard(), key);
+            self.report(CommandNews::UserHere(fleet, user.into(), at));
+        }
+    }
+
+    /// A command for a vehicle of this shard.
+    pub(super) fn deliver_command(
+        &mut self,
+        key: Key,
+        vehicle: VehicleIndex,
+        expires_ms: u64,
+        command: &Command,
+        now: Now,
+    ) {
+        let is_here = self.connections.get_mut(key).is_some_and(|connection| {
+            connection.phase == Phase::Open
+                && matches!(&connection.peer, Peer::Vehicle { vehicle: own, .. } if *own == vehicle)
+        });
+        if !is_here {
+            let at = holder(self.exchange.shard(), key);
+            self.report(CommandNews::NotDelivered(vehicle, at, command.command_id));
+            return;
+        }
+        // Too late: whoever sent it is told by the one who watches the time.
+        if let Some(left_ms) = expires_ms.checked_sub(now.unix_ms).filter(|left| *left > 0) {
+            let command = Command {
+                ttl_ms: u32::try_from(left_ms).unwrap_or(u32::MAX),
+                ..command.clone()
+            };
+            self.answer(key, &command.into());
+        }
+    }
+
+    /// What became of a command, for its sender.
+    pub(super) fn tell_result(&mut self, key: Key, number: u64, result: CommandResult) {
+        let is_here = self.connections.get_mut(key).is_some_and(|connection| {
+            connection.phase == Phase::Open && matches!(connection.peer, Peer::Dashboard(_))
+        });
+        if is_here {
+            self.answer(key, &result.into());
+            self.report(CommandNews::Told(number));
+        } else {
+            let at = holder(self.exchange.shard(), key);
+            self.report(CommandNews::NotTold(number, at));
+        }
+    }
+
+    /// A message for one connection, if it is still there.
+    pub(super) fn say(&mut self, key: Key, message: &Message) {
+        if matches!(message, Message::Error(_)) {
+            self.metrics.errors_out.inc();
+        }
+        self.answer(key, message);
+    }
+
+    /// Queues something for the log's thread. False if too much waits for it.
+    fn report(&mut self, news: CommandNews) -> bool {
+        if self.out.command_news.len() >= COMMAND_NEWS_MAX {
+            self.metrics.limit_hit_command_news.inc();
+            return false;
+        }
+        self.out.command_news.push_back(news);
+        true
+    }
+
+    /// Hands over what is queued, as far as there is room. Part of step 2.
+    pub(super) fn hand_over_news(&mut self) {
+        while let Some(news) = self.out.command_news.pop_front() {
+            if let Err(Request::Command(news)) = self.events.ask(Request::Command(news)) {
+                self.out.command_news.push_front(news);
+                return;
+            }
+        }
+    }
+}
