@@ -236,7 +236,7 @@ async fn a_token_is_exchanged_before_it_ends_and_nobody_sees_the_vehicle_leave()
     let dashboard = Dashboard::open(&gateway, "me", &["presence"]).await;
     let asked = Arc::new(AtomicUsize::new(0));
     let tokens: Vec<_> = ["10s", "20s", "60s"]
-        .map(|ttl| gateway.token("vehicle", "truck-1", ttl))
+        .map(|ttl| gateway.token("vehicle", "truck-1", ttl, &[]))
         .into();
     let mut config = config(&gateway.url(), "none", gateway.folder(), "truck-1");
     config.tokens = TokenSource::new({
@@ -258,8 +258,8 @@ async fn a_token_is_exchanged_before_it_ends_and_nobody_sees_the_vehicle_leave()
 async fn an_expired_token_is_not_used_again() {
     let gateway = Gateway::start_with(&["--set", "auth.leeway_s=0"]);
     let (short, long) = (
-        gateway.token("vehicle", "truck-1", "6s"),
-        gateway.token("vehicle", "truck-1", "60s"),
+        gateway.token("vehicle", "truck-1", "6s", &[]),
+        gateway.token("vehicle", "truck-1", "60s", &[]),
     );
     let asked = Arc::new(AtomicUsize::new(0));
     let mut config = config(&gateway.url(), "none", gateway.folder(), "truck-1");
@@ -374,5 +374,7 @@ async fn tls_in_front_of(gateway: &Gateway) -> (String, String) {
             });
         }
     });
-    (format!("wss://localhost:{port}/v1"), made.cert.pem())
+    let base64 = data_encoding::BASE64.encode(made.cert.der());
+    let pem = format!("-----BEGIN CERTIFICATE-----\n{base64}\n-----END CERTIFICATE-----\n");
+    (format!("wss://localhost:{port}/v1"), pem)
 }

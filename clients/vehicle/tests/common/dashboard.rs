@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use longhaul_codec::{
-    Encoder, Event, EventAck, Fix, Message, PresenceState, ResumePoint, SUBPROTOCOL, Subscribe,
-    decode,
+    CommandResult, Encoder, Event, EventAck, Fix, Message, PresenceState, ResumePoint, SUBPROTOCOL,
+    Subscribe, decode,
 };
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message as Frame;
@@ -34,6 +35,8 @@ pub struct Seen {
     pub presence: HashMap<String, PresenceState>,
     /// Each change to offline.
     pub went_offline: Vec<String>,
+    /// What became of commands.
+    pub results: Vec<CommandResult>,
     /// What the gateway complained about.
     pub errors: Vec<String>,
     /// It has subscribed.
@@ -60,28 +63,36 @@ impl Seen {
 /// A running dashboard. It ends with this value.
 pub struct Dashboard {
     seen: Arc<Mutex<Seen>>,
+    to_send: mpsc::UnboundedSender<Message>,
     task: JoinHandle<()>,
 }
 
 impl Dashboard {
     /// Watches these topics of the whole fleet, events at least once.
     pub async fn open(gateway: &Gateway, user: &str, topics: &[&str]) -> Dashboard {
-        Dashboard::open_at(gateway, user, topics, None).await
+        let token = gateway.token("dashboard", user, "1h", &[]);
+        Dashboard::open_at(gateway, &token, topics, None).await
+    }
+
+    /// May send commands, and sees their results.
+    pub async fn commander(gateway: &Gateway, user: &str) -> Dashboard {
+        let token = gateway.token("dashboard", user, "1h", &["--may", "command"]);
+        Dashboard::open_at(gateway, &token, &["presence"], None).await
     }
 
     /// Sees every event that the gateway has kept, from the first on.
     pub async fn replay(gateway: &Gateway, user: &str) -> Dashboard {
-        Dashboard::open_at(gateway, user, &["events"], Some(0)).await
+        let token = gateway.token("dashboard", user, "1h", &[]);
+        Dashboard::open_at(gateway, &token, &["events"], Some(0)).await
     }
 
     async fn open_at(
         gateway: &Gateway,
-        user: &str,
+        token: &str,
         topics: &[&str],
         behind: Option<u64>,
     ) -> Dashboard {
         let mut request = gateway.url().into_client_request().expect("a URL");
-        let token = gateway.token("dashboard", user, "1h");
         let bearer = format!("Bearer {}", token.trim());
         let headers = request.headers_mut();
         headers.insert("Authorization", bearer.parse().expect("plain"));
@@ -119,8 +130,13 @@ impl Dashboard {
         };
         send(&mut socket, wish.into()).await;
         let seen = Arc::new(Mutex::new(Seen::default()));
-        let task = tokio::spawn(watch(socket, Arc::clone(&seen)));
-        let dashboard = Dashboard { seen, task };
+        let (to_send, asked) = mpsc::unbounded_channel();
+        let task = tokio::spawn(watch(socket, Arc::clone(&seen), asked));
+        let dashboard = Dashboard {
+            seen,
+            to_send,
+            task,
+        };
         super::eventually("subscribed", || {
             let seen = dashboard.seen();
             assert!(seen.errors.is_empty(), "{:?}", seen.errors);
@@ -128,6 +144,11 @@ impl Dashboard {
         })
         .await;
         dashboard
+    }
+
+    /// Sends a message.
+    pub fn send(&self, message: impl Into<Message>) {
+        self.to_send.send(message.into()).expect("it runs");
     }
 
     /// What it has seen so far.
@@ -148,13 +169,21 @@ async fn send(socket: &mut WebSocketStream<TcpStream>, message: Message) {
     let _ = socket.send(Frame::binary(payload)).await;
 }
 
-async fn watch(mut socket: WebSocketStream<TcpStream>, seen: Arc<Mutex<Seen>>) {
+async fn watch(
+    mut socket: WebSocketStream<TcpStream>,
+    seen: Arc<Mutex<Seen>>,
+    mut asked: mpsc::UnboundedReceiver<Message>,
+) {
     // Acknowledgements are cumulative, and one for each event would exceed the rate.
     let mut acks = tokio::time::interval(ACK_EVERY);
     let mut to_ack = None;
     loop {
         let frame = tokio::select! {
             frame = socket.next() => frame,
+            Some(message) = asked.recv() => {
+                send(&mut socket, message).await;
+                continue;
+            }
             _ = acks.tick(), if to_ack.is_some() => {
                 if let Some(ack) = to_ack.take() {
                     send(&mut socket, Message::EventAck(ack)).await;
@@ -210,6 +239,7 @@ impl Seen {
                 }
                 return Some(EventAck { epoch, sequence });
             }
+            Message::CommandResult(result) => self.results.push(result),
             Message::Error(error) => self.errors.push(format!("{error:?}")),
             _ => {}
         }

@@ -121,15 +121,16 @@ impl Gateway {
 
     /// A token for a vehicle.
     pub fn vehicle_token(&self, id: &str) -> String {
-        self.token("vehicle", id, "1h")
+        self.token("vehicle", id, "1h", &[])
     }
 
-    /// A token that this gateway accepts for so long.
-    pub fn token(&self, role: &str, subject: &str, ttl: &str) -> String {
+    /// A token that this gateway accepts for so long, made with further arguments of `longhaul token`.
+    pub fn token(&self, role: &str, subject: &str, ttl: &str, more: &[&str]) -> String {
         let output = Command::new(binary())
             .args(["token", "--role", role, "--fleet", FLEET])
             .args(["--subject", subject, "--ttl", ttl, "--dev-key"])
             .arg(self.folder.path().join("key"))
+            .args(more)
             .output()
             .expect("the binary runs");
         assert!(output.status.success(), "{output:?}");
