@@ -65,3 +65,8 @@ pub use session::pace::Rate;
 pub use status::{Counters, Notice, State, StopReason};
 pub use token::{Token, TokenError, TokenSource};
 pub use vehicle::{Pending, Vehicle};
+
+/// So that the example in the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -5,11 +5,13 @@
 //! | `dial` | name, TCP, TLS, upgrade, Welcome: a [`dial::Link`] or the reason why not |
 //! | `tls` | whom `wss://` trusts |
 //! | `driver` | from one connection to the next |
-//! | `talk` | one connection: what to send, what comes, when to move |
+//! | `talk` | one connection: what comes, and when to move |
+//! | `outgoing` | what to send on it |
 //! | `replace` | a new connection beside the old one |
 
 pub(crate) mod dial;
 pub(crate) mod driver;
+mod outgoing;
 mod replace;
 mod talk;
 mod tls;

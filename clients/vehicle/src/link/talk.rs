@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use longhaul_codec::{AckKind, Command, Drain, Encoder, Error, MessageRef, Position, decode};
+use longhaul_codec::{AckKind, Command, Drain, Encoder, Error, MessageRef, decode};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message as Frame};
 
 use super::dial::{Link, close, closed};
@@ -19,8 +19,6 @@ use crate::session::window::Window;
 use crate::shared::Shared;
 use crate::status::{Notice, State, count};
 
-/// What is handed to the socket at once. More would only wait there, where a newer position cannot overtake it.
-const BATCH_BYTES: usize = 32 << 10;
 /// For goodbyes.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 /// For a close frame that may stand behind a failed write.
@@ -39,20 +37,20 @@ enum Happening {
 }
 
 /// A connection, and what belongs to it alone.
-struct Talk<'d> {
-    driver: &'d mut Driver,
-    shared: Arc<Shared>,
-    link: Link,
-    replacement: Replacement,
-    window: Window,
-    pace: Pace,
-    heartbeat: Heartbeat,
-    encoder: Encoder,
+pub(super) struct Talk<'d> {
+    pub(super) driver: &'d mut Driver,
+    pub(super) shared: Arc<Shared>,
+    pub(super) link: Link,
+    pub(super) replacement: Replacement,
+    pub(super) window: Window,
+    pub(super) pace: Pace,
+    pub(super) heartbeat: Heartbeat,
+    pub(super) encoder: Encoder,
     /// The socket has not taken everything yet.
-    flushing: bool,
-    paced_until: Option<Instant>,
+    pub(super) flushing: bool,
+    pub(super) paced_until: Option<Instant>,
     /// Positions and events take turns, so that neither starves when the rate is used up.
-    position_was_last: bool,
+    pub(super) position_was_last: bool,
 }
 
 impl Driver {
@@ -236,88 +234,6 @@ impl Talk<'_> {
             }
         }
         Ok(None)
-    }
-
-    /// Hands the socket what there is to send, unless it is still busy with the last of it.
-    async fn fill(&mut self, now: Instant) -> Result<(), WsError> {
-        if self.flushing || self.paced_until.is_some_and(|until| now < until) {
-            return Ok(());
-        }
-        self.paced_until = None;
-        let mut left = BATCH_BYTES;
-        while left > 0 {
-            let Some(bytes) = self.next(now) else { break };
-            left = left.saturating_sub(bytes.len());
-            self.link.sink.feed(Frame::Binary(bytes)).await?;
-            self.flushing = true;
-        }
-        Ok(())
-    }
-
-    /// The next message, which counts as sent.
-    fn next(&mut self, now: Instant) -> Option<Bytes> {
-        // A statement of its own, so that the lock is not held below.
-        let result = self.shared.book().next().cloned();
-        if let Some(result) = result {
-            let message = result.into();
-            let bytes = Bytes::copy_from_slice(self.encoder.message(&message).payload());
-            self.may_send(bytes.len(), now)?;
-            self.shared.book().sent();
-            return Some(bytes);
-        }
-        let event = loop {
-            let after = self.window.may_send_after(now);
-            let Some((id, bytes)) = after.and_then(|after| self.shared.queue.next_after(after))
-            else {
-                break None;
-            };
-            let max = self.link.welcome.message_bytes_max as usize;
-            if max == 0 || bytes.len() <= max {
-                break Some((id, bytes));
-            }
-            // The gateway would close the connection over it, again and again.
-            let why = format!(
-                "{} bytes, and the gateway takes {max} in a message",
-                bytes.len()
-            );
-            let code = longhaul_codec::ErrorCode::TooLarge;
-            self.shared.refused(id, code, why);
-        };
-        let turn_of_event = self.position_was_last && event.is_some();
-        if let Some(fix) = self.shared.position().filter(|_| !turn_of_event) {
-            let vehicle_id = None;
-            let message = Position { fix, vehicle_id }.into();
-            let bytes = Bytes::copy_from_slice(self.encoder.message(&message).payload());
-            self.may_send(bytes.len(), now)?;
-            self.shared.position_sent(fix);
-            self.position_was_last = true;
-            return Some(bytes);
-        }
-        let (id, bytes) = event?;
-        self.may_send(bytes.len(), now)?;
-        self.window.sent(id, now);
-        self.position_was_last = false;
-        Some(bytes)
-    }
-
-    fn may_send(&mut self, bytes: usize, now: Instant) -> Option<()> {
-        match self.pace.take(bytes, now) {
-            Ok(()) => Some(()),
-            Err(at) => {
-                self.paced_until = Some(at);
-                None
-            }
-        }
-    }
-
-    async fn fleeting(&mut self, event: Bytes, now: Instant) -> Result<(), WsError> {
-        if self.may_send(event.len(), now).is_none() {
-            count(&self.shared.tally.fleeting_dropped, 1);
-            return Ok(());
-        }
-        count(&self.shared.tally.fleeting_sent, 1);
-        self.flushing = true;
-        self.link.sink.feed(Frame::Binary(event)).await
     }
 
     fn message(&mut self, bytes: &[u8], now: Instant) {
