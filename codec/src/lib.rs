@@ -36,8 +36,8 @@ pub use fix::{Fix, FixError};
 pub use generated::v_1 as wire;
 pub use json::JsonError;
 pub use message::{
-    Ack, Command, CommandResult, Drain, Error, Event, EventAck, LastKnown, Message, Names,
-    Position, PositionBatch, Positions, Presence, PresenceChange, ResumePoint, Subscribe,
+    Ack, Command, CommandResult, Drain, Error, Event, EventAck, EventRange, LastKnown, Message,
+    Names, Position, PositionBatch, Positions, Presence, PresenceChange, ResumePoint, Subscribe,
     Unsubscribe, Viewport, Welcome,
 };
 pub use values::{

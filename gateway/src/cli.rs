@@ -10,6 +10,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand, value_parser};
 
 use crate::config::{KeyAlgorithm, Overrides, SHARDS_HARD_MAX};
 use crate::limits::CONNECTIONS_HARD_MAX;
+use crate::session::rights::Right;
 use crate::session::token::Role;
 
 /// WebSocket edge gateway for vehicle fleets.
@@ -196,6 +197,10 @@ pub struct TokenArgs {
     /// The claim `aud`, for a gateway that checks it
     #[arg(long)]
     pub audience: Option<String>,
+
+    /// What a dashboard may do beyond watching; may be given several times
+    #[arg(long, value_name = "RIGHT")]
+    pub may: Vec<Right>,
 }
 
 #[cfg(test)]

@@ -25,8 +25,8 @@ mod sections;
 mod template;
 
 pub use sections::{
-    Auth, Connection, Control, Drain, KEYS_HARD_MAX, KeyAlgorithm, KeySource, Log, LogFormat,
-    Receive, SHARDS_HARD_MAX, Server, State,
+    Auth, Connection, Control, Drain, Events, KEYS_HARD_MAX, KeyAlgorithm, KeySource, Log,
+    LogFormat, Receive, SHARDS_HARD_MAX, Server, State,
 };
 pub use template::template;
 
@@ -59,6 +59,9 @@ pub struct Config {
     /// What is kept across restarts: each vehicle's last position, and since when it is not connected.
     #[config(nested)]
     pub state: State,
+    /// Events that must arrive (qos 1), and commands: kept on disk until they are old.
+    #[config(nested)]
+    pub events: Events,
     /// What is written to standard error while running.
     #[config(nested)]
     pub log: Log,
@@ -136,7 +139,8 @@ impl Config {
             .map_err(|error| ConfigError::Relation(with_causes(&error)))?;
         config.check(dev)?;
         config.auth.locate_keys(file);
-        config.state.locate(file);
+        locate(&mut config.state.directory, file);
+        locate(&mut config.events.directory, file);
         Ok(config)
     }
 
@@ -198,6 +202,13 @@ impl Config {
             return fail(format!(
                 "limits.position_batch_max = {} needs messages of {batch_bytes} bytes, but limits.message_bytes_max = {}",
                 limits.position_batch_max, limits.message_bytes_max
+            ));
+        }
+        let event_bytes = limits.event_payload_bytes_max as u64 + 2 * MESSAGE_OVERHEAD_BYTES;
+        if event_bytes > limits.message_bytes_max as u64 {
+            return fail(format!(
+                "limits.event_payload_bytes_max = {} needs messages of {event_bytes} bytes, but limits.message_bytes_max = {}",
+                limits.event_payload_bytes_max, limits.message_bytes_max
             ));
         }
         if limits.bytes_per_second_max != 0
@@ -269,14 +280,10 @@ impl Auth {
     }
 }
 
-impl State {
-    /// A relative folder starts at the configuration file's folder.
-    fn locate(&mut self, config_file: Option<&Path>) {
-        if let (Some(base), Some(folder)) =
-            (config_file.and_then(Path::parent), &mut self.directory)
-        {
-            *folder = base.join(&folder);
-        }
+/// A relative folder starts at the configuration file's folder.
+fn locate(folder: &mut Option<PathBuf>, config_file: Option<&Path>) {
+    if let (Some(base), Some(folder)) = (config_file.and_then(Path::parent), folder) {
+        *folder = base.join(&folder);
     }
 }
 

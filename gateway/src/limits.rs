@@ -30,12 +30,51 @@ pub const REFUSALS_IN_FLIGHT_MAX: usize = 1_024;
 pub const TOPICS_MAX: usize = 16;
 /// Fixes for `every` dashboards of another shard that wait for room in its inbox; beyond, the oldest is dropped.
 pub const EVERY_BACKLOG_MAX: usize = 65_536;
+/// Events with qos 0 for another shard that wait for room in its inbox; beyond, the oldest is dropped.
+pub const EVENTS_BACKLOG_MAX: usize = 16_384;
 /// Connections that were taken over and whose shard has no room in its inbox; beyond, the oldest is left to its heartbeat.
 pub const TAKEN_OVER_BACKLOG_MAX: usize = 65_536;
 /// Longest that a full token bucket takes to drain at its rate, in seconds: burst / rate.
 pub const BURST_SECONDS_MAX: u64 = 500;
 /// Changes in one `Presence`.
 pub const PRESENCE_PER_MESSAGE_MAX: usize = 4_096;
+/// Bytes of an event's topic.
+pub const TOPIC_BYTES_MAX: usize = 128;
+/// Bytes of an event's or a command's content type.
+pub const CONTENT_TYPE_BYTES_MAX: usize = 128;
+/// Bytes of a durable consumer's name.
+pub const CONSUMER_NAME_BYTES_MAX: usize = 128;
+/// Topics of events that one dashboard may list.
+pub const EVENT_TOPICS_MAX: usize = 64;
+/// Events that one durable write takes at most.
+pub const COMMIT_EVENTS_MAX: usize = 8_192;
+/// Bytes of them.
+pub const COMMIT_BYTES_MAX: usize = 8 << 20;
+/// Batches from shards that wait for the log's thread; a shard whose batch finds no room refuses its events.
+pub const LOG_REQUESTS_MAX: usize = 16_384;
+/// Requests for old events that wait for their reader; a dashboard asks again in its next turn.
+pub const REPLAYS_WAITING_MAX: usize = 4_096;
+/// Events of the log that one step of a replay looks at.
+pub const REPLAY_SCAN_MAX: usize = 4_096;
+/// Bytes of them.
+pub const REPLAY_SCAN_BYTES_MAX: usize = 2 << 20;
+/// The newest events of a fleet that a shard keeps for dashboards that catch up.
+pub const TAIL_EVENTS_MAX: usize = 4_096;
+/// Bytes of them.
+pub const TAIL_BYTES_MAX: usize = 4 << 20;
+/// Bytes of events in one frame to a dashboard, beyond the first: live positions wait for no more than that.
+pub const EVENTS_PER_FRAME_BYTES: usize = 32_768;
+/// Bytes of events that a shard sends in one tick to dashboards that catch up; the others go first.
+pub const REPLAY_BYTES_PER_TICK: usize = 262_144;
+/// Connections whose later events are refused because an earlier one was, at one time.
+pub const HOLDS_MAX: usize = 1_000_000;
+/// How long at most, in milliseconds: a client that goes back ends it at once.
+pub const HOLD_MS: u64 = 60_000;
+/// Letters for one shard that found its inbox full, kept by the log's thread; beyond, the oldest is dropped: a vehicle
+/// repeats what was not acknowledged, and a dashboard reads what it missed from the log.
+pub const LOG_LETTERS_MAX: usize = 4_096;
+/// Vehicles whose last message ids are kept in memory; those of the others are read from the log when they publish.
+pub const SENDERS_CACHED_MAX: usize = 262_144;
 /// Bytes of an alternative address in a `Drain`.
 pub const DRAIN_TEXT_BYTES_MAX: usize = 256;
 /// Bytes of a request's body at the control plane.
@@ -65,6 +104,26 @@ pub const RETRY_FULL_REGISTRY_S: u32 = 60;
 pub const RETRY_FULL_IDENTITY_S: u32 = 30;
 /// `Retry-After` where the node shuts down.
 pub const RETRY_STOPPING_S: u32 = 5;
+/// Commands at one vehicle without a result; the next one goes when a result comes, or when one of them expires.
+pub const COMMANDS_IN_FLIGHT_MAX: usize = 8;
+/// Bytes of a command's name.
+pub const COMMAND_NAME_BYTES_MAX: usize = 128;
+/// Results that are kept for one user; beyond, the oldest is forgotten.
+pub const RESULTS_PER_USER_MAX: usize = 256;
+/// How long a result is kept for a user who is not there, and a command recognised when it is sent again.
+pub const RESULT_KEPT_MS: u64 = 3_600_000;
+/// Hard maximum of `limits.commands_per_vehicle_max`.
+pub const COMMANDS_PER_VEHICLE_HARD_MAX: u64 = 4_096;
+/// Hard maximum of `limits.commands_max`.
+pub const COMMANDS_HARD_MAX: u64 = 16_000_000;
+/// Hard maximum of `limits.commands_bytes_max`.
+pub const COMMANDS_BYTES_HARD_MAX: u64 = 17_179_869_184;
+/// Smallest `limits.commands_bytes_max`.
+pub const COMMANDS_BYTES_HARD_MIN: u64 = 2_097_152;
+/// Hard maximum of `limits.command_payload_bytes_max`.
+pub const COMMAND_PAYLOAD_BYTES_HARD_MAX: u64 = 1_048_576;
+/// Hard maximum of `limits.command_ttl_ms_max`: 30 days.
+pub const COMMAND_TTL_MS_HARD_MAX: u64 = 2_592_000_000;
 /// Hard maximum of `limits.connections_max`.
 pub const CONNECTIONS_HARD_MAX: u64 = SHARDS_MAX as u64 * CONNECTIONS_PER_SHARD_HARD_MAX;
 /// Hard maximum of `limits.connections_per_shard_max`.
@@ -85,6 +144,8 @@ pub const VEHICLES_HARD_MAX: u64 = 16_000_000;
 pub const VEHICLE_ID_BYTES_HARD_MAX: u64 = 255;
 /// Hard maximum of `limits.fleet_id_bytes_max`.
 pub const FLEET_ID_BYTES_HARD_MAX: u64 = 255;
+/// Hard maximum of `limits.event_window`: so many message ids of a vehicle are kept to recognise a retry.
+pub const EVENT_WINDOW_HARD_MAX: u64 = crate::events::window::REACH as u64;
 /// Hard maximum of `limits.position_batch_max`.
 pub const POSITION_BATCH_HARD_MAX: u64 = 8_192;
 /// Hard maximum of `limits.positions_per_frame_max`.
@@ -122,6 +183,16 @@ const _: () = assert!(FRAMES_PER_MESSAGE_HARD_MAX <= ECHO_FRAMES_PER_MESSAGE_HAR
 const _: () = assert!(2 * CONTROL_CONNECTIONS_MAX as u64 <= DESCRIPTORS_RESERVED);
 // The overhead covers the longest vehicle id.
 const _: () = assert!(VEHICLE_ID_BYTES_HARD_MAX + 128 <= MESSAGE_OVERHEAD_BYTES);
+
+// The smallest room for commands has room for the largest one: payload, name, media type, and the ids of vehicle and user.
+const _: () = assert!(
+    COMMAND_PAYLOAD_BYTES_HARD_MAX
+        + (COMMAND_NAME_BYTES_MAX + CONTENT_TYPE_BYTES_MAX) as u64
+        + 2 * VEHICLE_ID_BYTES_HARD_MAX
+        <= COMMANDS_BYTES_HARD_MIN
+);
+// What is left of a command's life fits the protocol's ttl_ms.
+const _: () = assert!(COMMAND_TTL_MS_HARD_MAX <= u32::MAX as u64);
 
 /// Bounds. What goes over one is refused or closed, and the peer is told why where that is possible.
 #[derive(Debug, Clone, PartialEq, Config)]
@@ -274,10 +345,73 @@ pub struct Limits {
     #[config(default = 60_000, validate = within::<0, 3_600_000>)]
     pub min_interval_ms_max: u32,
 
+    /// Bytes of one event's payload. It must fit message_bytes_max.
+    /// Allowed: 1 to 1048576.
+    #[config(default = 16_384, validate = within::<1, 1_048_576>)]
+    pub event_payload_bytes_max: usize,
+
+    /// Events with qos 1 of one vehicle that may wait for their Ack; told to it in Welcome.
+    /// Allowed: 1 to 32.
+    #[config(default = 32, validate = within::<1, EVENT_WINDOW_HARD_MAX>)]
+    pub event_window: u32,
+
+    /// Events with qos 1 that wait to be written, over all shards. A further one is refused, and its vehicle comes back
+    /// with it.
+    /// Allowed: 1 to 10000000.
+    #[config(default = 100_000, validate = within::<1, 10_000_000>)]
+    pub events_pending_max: usize,
+
+    /// Bytes of them.
+    /// Allowed: 65536 to 1073741824.
+    #[config(default = 67_108_864, validate = within::<65_536, 1_073_741_824>)]
+    pub events_pending_bytes_max: usize,
+
+    /// Events with qos 1 that may be sent to one dashboard and not acknowledged by it; told to it in Welcome.
+    /// Allowed: 1 to 65536.
+    #[config(default = 256, validate = within::<1, 65_536>)]
+    pub events_in_flight_max: u32,
+
+    /// Bytes of events that wait for one dashboard's socket; beyond, those with qos 0 are dropped and the others wait
+    /// in the log.
+    /// Allowed: 65536 to 1073741824.
+    #[config(default = 1_048_576, validate = within::<65_536, 1_073_741_824>)]
+    pub event_queue_bytes_max: usize,
+
+    /// Durable consumers of this node, over all fleets.
+    /// Allowed: 0 to 1000000.
+    #[config(default = 10_000, validate = within::<0, 1_000_000>)]
+    pub consumers_max: usize,
+
     /// Milliseconds that a fix's time may lie ahead of the gateway's clock.
     /// Allowed: 0 to 86400000.
     #[config(default = 300_000, validate = within::<0, 86_400_000>)]
     pub clock_ahead_ms_max: u64,
+
+    /// Commands that wait for one vehicle, or for its results. A further one is refused.
+    /// Allowed: 1 to 4096.
+    #[config(default = 64, validate = within::<1, COMMANDS_PER_VEHICLE_HARD_MAX>)]
+    pub commands_per_vehicle_max: usize,
+
+    /// Commands that this node keeps: those that wait, and results that are kept for their users. Results make room for
+    /// commands, the oldest first; if only waiting ones are left, a further one is refused.
+    /// Allowed: 1 to 16000000.
+    #[config(default = 100_000, validate = within::<1, COMMANDS_HARD_MAX>)]
+    pub commands_max: usize,
+
+    /// Bytes of their payloads and texts, by the same rule.
+    /// Allowed: 2097152 to 17179869184.
+    #[config(default = 67_108_864, validate = within::<COMMANDS_BYTES_HARD_MIN, COMMANDS_BYTES_HARD_MAX>)]
+    pub commands_bytes_max: u64,
+
+    /// Bytes of the payload of one command, and of its result.
+    /// Allowed: 0 to 1048576.
+    #[config(default = 16_384, validate = within::<0, COMMAND_PAYLOAD_BYTES_HARD_MAX>)]
+    pub command_payload_bytes_max: usize,
+
+    /// Largest ttl_ms that a command may have: how long it waits for its vehicle.
+    /// Allowed: 1 to 2592000000.
+    #[config(default = 86_400_000, validate = within::<1, COMMAND_TTL_MS_HARD_MAX>)]
+    pub command_ttl_ms_max: u32,
 }
 
 impl Limits {

@@ -6,6 +6,7 @@
 //! - [`shard`]: the data plane: one thread, one ring, one tick
 //! - [`websocket`]: upgrade and messages, without I/O
 //! - [`fleet`]: vehicles, their last positions, who watches them
+//! - [`events`]: what must arrive: the event log, consumers, commands
 //! - [`state`]: what of it survives a restart, and passes to a successor
 //! - [`metrics`]: what is counted
 //! - [`control`]: health, readiness, metrics and drain over HTTP
@@ -153,6 +154,7 @@ fn print_token(args: TokenArgs) -> Result<(), Failure> {
         kid: args.kid,
         issuer: args.issuer,
         audience: args.audience,
+        may: args.may,
     };
     let bounds = IdBounds::new(&Config::defaults().map_err(Failure::internal)?.limits);
     match mint(&key, &grant, bounds) {

@@ -6,6 +6,7 @@
 //! - `metrics/family.rs`: the macro that turns the table into the struct and the scrape
 //! - `metrics/shard.rs`: the table
 //! - `metrics/state.rs`: a table of the same kind, for the keeper of state
+//! - `metrics/log.rs`: another one, for the event log
 //! - `metrics/census.rs`: who is connected
 //! - `metrics/process.rs`: CPU, memory and descriptors of the process, read when scraped
 #![forbid(unsafe_code)]
@@ -21,6 +22,7 @@ use prometheus_client::registry::Registry;
 mod cell;
 mod census;
 mod family;
+mod log;
 mod process;
 mod shard;
 mod state;
@@ -30,6 +32,7 @@ use census::CensusMetrics;
 use crate::session::census::Census;
 
 pub use cell::{Counter, Gauge};
+pub use log::LogMetrics;
 pub use process::ProcessMetrics;
 pub use shard::ShardMetrics;
 pub use state::StateMetrics;
@@ -39,6 +42,7 @@ pub use state::StateMetrics;
 pub struct Metrics {
     shards: Vec<Arc<ShardMetrics>>,
     state: Arc<StateMetrics>,
+    log: Arc<LogMetrics>,
     process: Arc<ProcessMetrics>,
 }
 
@@ -50,6 +54,7 @@ impl Metrics {
                 .map(|_| Arc::new(ShardMetrics::default()))
                 .collect(),
             state: Arc::new(StateMetrics::default()),
+            log: Arc::new(LogMetrics::default()),
             process: Arc::new(ProcessMetrics::default()),
         })
     }
@@ -62,6 +67,11 @@ impl Metrics {
     /// The counters of the keeper of state, for it alone to write.
     pub fn state(&self) -> Arc<StateMetrics> {
         Arc::clone(&self.state)
+    }
+
+    /// The counters of the event log, for its thread alone to write.
+    pub fn log(&self) -> Arc<LogMetrics> {
+        Arc::clone(&self.log)
     }
 
     /// The process's own metrics; a shard with its own descriptor table says so here.
@@ -84,6 +94,7 @@ impl Collector for Metrics {
     fn encode(&self, mut encoder: DescriptorEncoder) -> std::fmt::Result {
         ShardMetrics::encode(&self.shards, &mut encoder)?;
         StateMetrics::encode(slice::from_ref(&self.state), &mut encoder)?;
+        LogMetrics::encode(slice::from_ref(&self.log), &mut encoder)?;
         self.process.encode(&mut encoder)
     }
 }

@@ -20,12 +20,13 @@ use glommio::{LocalExecutorBuilder, Placement};
 use rustix::thread::CpuSet;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use self::drain::Shards;
+use self::drain::{Going, Shards};
 #[cfg(debug_assertions)]
 use crate::shard::inbox::Letter;
 use crate::{
     config::Config,
     control::{self, ControlState, DrainOrder, Health},
+    events::{self, EventLog, LogState},
     fleet::Fleet,
     limits,
     metrics::Metrics,
@@ -78,10 +79,18 @@ pub fn run(startup: Startup) -> anyhow::Result<()> {
         .map(|_| Inbox::new(config.limits.inbox_batches_max))
         .collect::<Result<_, _>>()
         .context("cannot make a doorbell (eventfd)")?;
+    let configured = &config.events.directory;
+    let at_first = if configured.is_some() {
+        LogState::Opening
+    } else {
+        LogState::Off
+    };
+    let (events, inlets) = EventLog::new(&config.limits, at_first);
     let shared = Shared {
         fleet: Fleet::new(&config.limits),
         census: Arc::new(Census::new(&config.limits)),
         verifier: Arc::clone(&startup.verifier),
+        events: Arc::clone(&events),
         inboxes: Arc::clone(&inboxes),
     };
     let loaded = startup.state.as_ref().map(|folder| {
@@ -93,6 +102,24 @@ pub fn run(startup: Startup) -> anyhow::Result<()> {
             metrics: metrics.state(),
         })
     });
+    // Behind the state: fleets and vehicles keep the indexes that they were given there.
+    let event_log = configured
+        .as_ref()
+        .map(|directory| {
+            events::log::start(
+                events::log::Setting {
+                    directory: directory.clone(),
+                    events: config.events.clone(),
+                    log: events,
+                    fleet: Arc::clone(&shared.fleet),
+                    inboxes: Arc::clone(&inboxes),
+                    metrics: metrics.log(),
+                },
+                inlets,
+            )
+        })
+        .transpose()
+        .context("cannot start the event log (events.directory)")?;
     let shard_config = shard_config(config, address.actual, descriptors, startup.echo());
     let health = Health::new(count, SHARD_STALE_AFTER, Instant::now());
     let (notify, notices) = channel();
@@ -136,11 +163,20 @@ pub fn run(startup: Startup) -> anyhow::Result<()> {
         connections_per_shard = shard_config.connections_max,
         "longhaul is ready"
     );
-    let outcome = shards.watch(&config.drain, |within| {
-        if let Some(keeper) = &keeper {
-            keeper.drain(within);
+    let outcome = shards.watch(&config.drain, |step| match step {
+        Going::Soon(within) | Going::Now(within) => {
+            if let Some(keeper) = &keeper {
+                keeper.drain(within);
+            }
+            if let (Going::Now(_), Some(event_log)) = (step, &event_log) {
+                // Whoever leaves goes to a process that needs it.
+                event_log.close();
+            }
         }
     });
+    if let Some(event_log) = event_log {
+        event_log.stop();
+    }
     if let Some(keeper) = keeper {
         keeper.stop();
     }
@@ -182,6 +218,7 @@ fn shard_config(config: &Config, listen: SocketAddr, descriptors: u64, echo: boo
         connections_max: config.limits.connections_per_shard(descriptors),
         limits: config.limits.clone(),
         leeway_s: config.auth.leeway_s,
+        ack_wait_ms: config.events.ack_wait_ms,
         node: config.node_name().into(),
         echo,
     }

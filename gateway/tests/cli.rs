@@ -273,6 +273,10 @@ fn a_token_is_minted_with_a_secret() {
             "30days",
             "--kid",
             "k",
+            "--may",
+            "command",
+            "--may",
+            "command",
         ],
     ] {
         let output = run(&[&who[..], &how[..]].concat());
@@ -329,6 +333,11 @@ fn a_token_that_would_be_refused_is_not_minted() {
         &["Ed25519 private key"],
     );
     assert_refused(&mint("f", &["--key", &key]), USAGE, &["--algorithm"]);
+    assert_refused(
+        &mint("f", &["--dev-key", &key, "--may", "fly"]),
+        USAGE,
+        &["fly", "command"],
+    );
     assert_refused(
         &mint("f", &["--key", &key, "--dev-key", &key]),
         USAGE,

@@ -185,6 +185,7 @@ fn numbers_without_a_meaning() {
                     code: wire::ErrorCode(4711),
                     message,
                     id: 0,
+                    missing: None,
                 };
                 let table = wire::Error::create(builder, &args).as_union_value();
                 (wire::Message::Error, table)

@@ -1548,6 +1548,7 @@ impl<'a> Viewport {
 
 }
 
+/// The last event that a dashboard has processed; sequence 0: none, begin with the oldest that is kept.
 // struct ResumePoint, aligned to 8
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq)]
@@ -1668,6 +1669,166 @@ impl<'a> ResumePoint {
       ::core::ptr::copy_nonoverlapping(
         &x_le as *const _ as *const u8,
         self.0[8..].as_mut_ptr(),
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+}
+
+/// Events of one log, from `first` to `last`.
+// struct EventRange, aligned to 8
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq)]
+pub struct EventRange(pub [u8; 24]);
+impl Default for EventRange { 
+  fn default() -> Self { 
+    Self([0; 24])
+  }
+}
+impl ::core::fmt::Debug for EventRange {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter) -> ::core::fmt::Result {
+    f.debug_struct("EventRange")
+      .field("epoch", &self.epoch())
+      .field("first", &self.first())
+      .field("last", &self.last())
+      .finish()
+  }
+}
+
+impl ::flatbuffers::SimpleToVerifyInSlice for EventRange {}
+impl<'a> ::flatbuffers::Follow<'a> for EventRange {
+  type Inner = &'a EventRange;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    unsafe { <&'a EventRange>::follow(buf, loc) }
+  }
+}
+impl<'a> ::flatbuffers::Follow<'a> for &'a EventRange {
+  type Inner = &'a EventRange;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    unsafe { ::flatbuffers::follow_cast_ref::<EventRange>(buf, loc) }
+  }
+}
+impl<'b> ::flatbuffers::Push for EventRange {
+    type Output = EventRange;
+    #[inline]
+    unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
+        let src = unsafe { ::core::slice::from_raw_parts(self as *const EventRange as *const u8, <Self as ::flatbuffers::Push>::size()) };
+        dst.copy_from_slice(src);
+    }
+    #[inline]
+    fn alignment() -> ::flatbuffers::PushAlignment {
+        ::flatbuffers::PushAlignment::new(8)
+    }
+}
+
+impl<'a> ::flatbuffers::Verifiable for EventRange {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.in_buffer::<Self>(pos)
+  }
+}
+
+impl<'a> EventRange {
+  #[allow(clippy::too_many_arguments)]
+  pub fn new(
+    epoch: u64,
+    first: u64,
+    last: u64,
+  ) -> Self {
+    let mut s = Self([0; 24]);
+    s.set_epoch(epoch);
+    s.set_first(first);
+    s.set_last(last);
+    s
+  }
+
+  pub fn epoch(&self) -> u64 {
+    let mut mem = ::core::mem::MaybeUninit::<<u64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[0..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_epoch(&mut self, x: u64) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[0..].as_mut_ptr(),
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn first(&self) -> u64 {
+    let mut mem = ::core::mem::MaybeUninit::<<u64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[8..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_first(&mut self, x: u64) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[8..].as_mut_ptr(),
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn last(&self) -> u64 {
+    let mut mem = ::core::mem::MaybeUninit::<<u64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[16..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_last(&mut self, x: u64) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[16..].as_mut_ptr(),
         ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
       );
     }
@@ -1933,6 +2094,7 @@ impl<'a> Event<'a> {
   pub const VT_SEQUENCE: ::flatbuffers::VOffsetT = 18;
   pub const VT_EPOCH: ::flatbuffers::VOffsetT = 20;
   pub const VT_REDELIVERED: ::flatbuffers::VOffsetT = 22;
+  pub const VT_VEHICLE_ID: ::flatbuffers::VOffsetT = 24;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -1948,6 +2110,7 @@ impl<'a> Event<'a> {
     builder.add_sequence(args.sequence);
     builder.add_time_ms(args.time_ms);
     builder.add_message_id(args.message_id);
+    if let Some(x) = args.vehicle_id { builder.add_vehicle_id(x); }
     builder.add_vehicle(args.vehicle);
     if let Some(x) = args.payload { builder.add_payload(x); }
     if let Some(x) = args.content_type { builder.add_content_type(x); }
@@ -1973,7 +2136,8 @@ impl<'a> Event<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u8>(Event::VT_QOS, Some(0)).unwrap()}
   }
-  /// The vehicle's own number for a qos 1 event; the gateway's Ack carries it back.
+  /// The vehicle's own number for a qos 1 event, at least 1 and greater than all before; a retry has the same one. The
+  /// gateway's Ack carries it back.
   #[inline]
   pub fn message_id(&self) -> u64 {
     // Safety:
@@ -2003,7 +2167,7 @@ impl<'a> Event<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u8>>>(Event::VT_PAYLOAD, None)}
   }
-  /// Set by the gateway only.
+  /// This and what follows is set by the gateway only. The sender's index (see Names).
   #[inline]
   pub fn vehicle(&self) -> u32 {
     // Safety:
@@ -2011,6 +2175,7 @@ impl<'a> Event<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u32>(Event::VT_VEHICLE, Some(0)).unwrap()}
   }
+  /// Its number in the fleet's event log, from 1; 0: it is in no log, because it is a qos 0 event.
   #[inline]
   pub fn sequence(&self) -> u64 {
     // Safety:
@@ -2018,6 +2183,7 @@ impl<'a> Event<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u64>(Event::VT_SEQUENCE, Some(0)).unwrap()}
   }
+  /// Which log `sequence` counts in.
   #[inline]
   pub fn epoch(&self) -> u64 {
     // Safety:
@@ -2025,12 +2191,21 @@ impl<'a> Event<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u64>(Event::VT_EPOCH, Some(0)).unwrap()}
   }
+  /// It may have been delivered before.
   #[inline]
   pub fn redelivered(&self) -> bool {
     // Safety:
     // Created from valid Table for this object
     // which contains a valid value in this slot
     unsafe { self._tab.get::<bool>(Event::VT_REDELIVERED, Some(false)).unwrap()}
+  }
+  /// The sender, where the gateway has no index for it (`vehicle` is 0 then).
+  #[inline]
+  pub fn vehicle_id(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(Event::VT_VEHICLE_ID, None)}
   }
 }
 
@@ -2050,6 +2225,7 @@ impl ::flatbuffers::Verifiable for Event<'_> {
      .visit_field::<u64>("sequence", Self::VT_SEQUENCE, false)?
      .visit_field::<u64>("epoch", Self::VT_EPOCH, false)?
      .visit_field::<bool>("redelivered", Self::VT_REDELIVERED, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("vehicle_id", Self::VT_VEHICLE_ID, false)?
      .finish();
     Ok(())
   }
@@ -2065,6 +2241,7 @@ pub struct EventArgs<'a> {
     pub sequence: u64,
     pub epoch: u64,
     pub redelivered: bool,
+    pub vehicle_id: Option<::flatbuffers::WIPOffset<&'a str>>,
 }
 impl<'a> Default for EventArgs<'a> {
   #[inline]
@@ -2080,6 +2257,7 @@ impl<'a> Default for EventArgs<'a> {
       sequence: 0,
       epoch: 0,
       redelivered: false,
+      vehicle_id: None,
     }
   }
 }
@@ -2130,6 +2308,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> EventBuilder<'a, 'b, A> {
     self.fbb_.push_slot::<bool>(Event::VT_REDELIVERED, redelivered, false);
   }
   #[inline]
+  pub fn add_vehicle_id(&mut self, vehicle_id: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Event::VT_VEHICLE_ID, vehicle_id);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> EventBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     EventBuilder {
@@ -2158,12 +2340,14 @@ impl ::core::fmt::Debug for Event<'_> {
       ds.field("sequence", &self.sequence());
       ds.field("epoch", &self.epoch());
       ds.field("redelivered", &self.redelivered());
+      ds.field("vehicle_id", &self.vehicle_id());
       ds.finish()
   }
 }
 pub enum CommandResultOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
+/// From a vehicle to the gateway, and from the gateway to the dashboard that sent the command.
 pub struct CommandResult<'a> {
   pub _tab: ::flatbuffers::Table<'a>,
 }
@@ -2202,6 +2386,7 @@ impl<'a> CommandResult<'a> {
   }
 
 
+  /// From a vehicle: the command's, as the gateway sent it. To a dashboard: the one that it chose.
   #[inline]
   pub fn command_id(&self) -> u64 {
     // Safety:
@@ -2353,6 +2538,7 @@ impl<'a> Subscribe<'a> {
   pub const VT_MIN_INTERVAL_MS: ::flatbuffers::VOffsetT = 20;
   pub const VT_RESUME: ::flatbuffers::VOffsetT = 22;
   pub const VT_CONSUMER: ::flatbuffers::VOffsetT = 24;
+  pub const VT_QOS: ::flatbuffers::VOffsetT = 26;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -2372,6 +2558,7 @@ impl<'a> Subscribe<'a> {
     if let Some(x) = args.viewport { builder.add_viewport(x); }
     if let Some(x) = args.groups { builder.add_groups(x); }
     if let Some(x) = args.vehicles { builder.add_vehicles(x); }
+    builder.add_qos(args.qos);
     builder.add_delivery(args.delivery);
     builder.add_whole_fleet(args.whole_fleet);
     builder.add_mode(args.mode);
@@ -2424,7 +2611,7 @@ impl<'a> Subscribe<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<Viewport>(Subscribe::VT_VIEWPORT, None)}
   }
-  /// `positions`, `presence`. Empty: `positions`.
+  /// `positions`, `presence`, `events` (of every topic), or the topic of events. Empty: `positions`.
   #[inline]
   pub fn topics(&self) -> Option<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<&'a str>>> {
     // Safety:
@@ -2462,6 +2649,15 @@ impl<'a> Subscribe<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(Subscribe::VT_CONSUMER, None)}
   }
+  /// How events are delivered. 0: as they come, at most once. 1: at least once, in order, to be acknowledged with
+  /// EventAck; `resume` and `consumer` mean 1.
+  #[inline]
+  pub fn qos(&self) -> u8 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u8>(Subscribe::VT_QOS, Some(0)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Subscribe<'_> {
@@ -2481,6 +2677,7 @@ impl ::flatbuffers::Verifiable for Subscribe<'_> {
      .visit_field::<u32>("min_interval_ms", Self::VT_MIN_INTERVAL_MS, false)?
      .visit_field::<ResumePoint>("resume", Self::VT_RESUME, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("consumer", Self::VT_CONSUMER, false)?
+     .visit_field::<u8>("qos", Self::VT_QOS, false)?
      .finish();
     Ok(())
   }
@@ -2497,6 +2694,7 @@ pub struct SubscribeArgs<'a> {
     pub min_interval_ms: u32,
     pub resume: Option<&'a ResumePoint>,
     pub consumer: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub qos: u8,
 }
 impl<'a> Default for SubscribeArgs<'a> {
   #[inline]
@@ -2513,6 +2711,7 @@ impl<'a> Default for SubscribeArgs<'a> {
       min_interval_ms: 0,
       resume: None,
       consumer: None,
+      qos: 0,
     }
   }
 }
@@ -2567,6 +2766,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> SubscribeBuilder<'a, 'b, A> {
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Subscribe::VT_CONSUMER, consumer);
   }
   #[inline]
+  pub fn add_qos(&mut self, qos: u8) {
+    self.fbb_.push_slot::<u8>(Subscribe::VT_QOS, qos, 0);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> SubscribeBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     SubscribeBuilder {
@@ -2595,6 +2798,7 @@ impl ::core::fmt::Debug for Subscribe<'_> {
       ds.field("min_interval_ms", &self.min_interval_ms());
       ds.field("resume", &self.resume());
       ds.field("consumer", &self.consumer());
+      ds.field("qos", &self.qos());
       ds.finish()
   }
 }
@@ -2943,6 +3147,8 @@ impl<'a> Command<'a> {
   }
 
 
+  /// From a dashboard: its own number, at least 1, the same for a retry. To a vehicle: the gateway's number, which goes
+  /// into the CommandResult.
   #[inline]
   pub fn command_id(&self) -> u64 {
     // Safety:
@@ -2964,6 +3170,7 @@ impl<'a> Command<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(Command::VT_NAME, None).unwrap()}
   }
+  /// Not delivered later than this after the gateway took it.
   #[inline]
   pub fn ttl_ms(&self) -> u32 {
     // Safety:
@@ -3140,6 +3347,7 @@ impl<'a> Welcome<'a> {
   pub const VT_EXPIRES_MS: ::flatbuffers::VOffsetT = 18;
   pub const VT_NODE: ::flatbuffers::VOffsetT = 20;
   pub const VT_EPOCH: ::flatbuffers::VOffsetT = 22;
+  pub const VT_EVENT_WINDOW: ::flatbuffers::VOffsetT = 24;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -3154,6 +3362,7 @@ impl<'a> Welcome<'a> {
     builder.add_epoch(args.epoch);
     builder.add_expires_ms(args.expires_ms);
     builder.add_gateway_time_ms(args.gateway_time_ms);
+    builder.add_event_window(args.event_window);
     if let Some(x) = args.node { builder.add_node(x); }
     builder.add_message_bytes_max(args.message_bytes_max);
     builder.add_heartbeat_ms(args.heartbeat_ms);
@@ -3231,13 +3440,21 @@ impl<'a> Welcome<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(Welcome::VT_NODE, None)}
   }
-  /// Epoch of the fleet's event log; 0: none.
+  /// Epoch of the fleet's event log; 0: there is none.
   #[inline]
   pub fn epoch(&self) -> u64 {
     // Safety:
     // Created from valid Table for this object
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u64>(Welcome::VT_EPOCH, Some(0)).unwrap()}
+  }
+  /// Events with qos 1 that may be without an Ack at one time: a vehicle's own, or those sent to a dashboard.
+  #[inline]
+  pub fn event_window(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(Welcome::VT_EVENT_WINDOW, Some(0)).unwrap()}
   }
 }
 
@@ -3257,6 +3474,7 @@ impl ::flatbuffers::Verifiable for Welcome<'_> {
      .visit_field::<u64>("expires_ms", Self::VT_EXPIRES_MS, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("node", Self::VT_NODE, false)?
      .visit_field::<u64>("epoch", Self::VT_EPOCH, false)?
+     .visit_field::<u32>("event_window", Self::VT_EVENT_WINDOW, false)?
      .finish();
     Ok(())
   }
@@ -3272,6 +3490,7 @@ pub struct WelcomeArgs<'a> {
     pub expires_ms: u64,
     pub node: Option<::flatbuffers::WIPOffset<&'a str>>,
     pub epoch: u64,
+    pub event_window: u32,
 }
 impl<'a> Default for WelcomeArgs<'a> {
   #[inline]
@@ -3287,6 +3506,7 @@ impl<'a> Default for WelcomeArgs<'a> {
       expires_ms: 0,
       node: None,
       epoch: 0,
+      event_window: 0,
     }
   }
 }
@@ -3337,6 +3557,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> WelcomeBuilder<'a, 'b, A> {
     self.fbb_.push_slot::<u64>(Welcome::VT_EPOCH, epoch, 0);
   }
   #[inline]
+  pub fn add_event_window(&mut self, event_window: u32) {
+    self.fbb_.push_slot::<u32>(Welcome::VT_EVENT_WINDOW, event_window, 0);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> WelcomeBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     WelcomeBuilder {
@@ -3366,6 +3590,7 @@ impl ::core::fmt::Debug for Welcome<'_> {
       ds.field("expires_ms", &self.expires_ms());
       ds.field("node", &self.node());
       ds.field("epoch", &self.epoch());
+      ds.field("event_window", &self.event_window());
       ds.finish()
   }
 }
@@ -3997,6 +4222,7 @@ impl<'a> Error<'a> {
   pub const VT_CODE: ::flatbuffers::VOffsetT = 4;
   pub const VT_MESSAGE: ::flatbuffers::VOffsetT = 6;
   pub const VT_ID: ::flatbuffers::VOffsetT = 8;
+  pub const VT_MISSING: ::flatbuffers::VOffsetT = 10;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -4009,6 +4235,7 @@ impl<'a> Error<'a> {
   ) -> ::flatbuffers::WIPOffset<Error<'bldr>> {
     let mut builder = ErrorBuilder::new(_fbb);
     builder.add_id(args.id);
+    if let Some(x) = args.missing { builder.add_missing(x); }
     if let Some(x) = args.message { builder.add_message(x); }
     builder.add_code(args.code);
     builder.finish()
@@ -4038,6 +4265,15 @@ impl<'a> Error<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u64>(Error::VT_ID, Some(0)).unwrap()}
   }
+  /// With the code Gap: the events that cannot be delivered any more. `last` is 18446744073709551615 where nobody knows
+  /// how many there were.
+  #[inline]
+  pub fn missing(&self) -> Option<&'a EventRange> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<EventRange>(Error::VT_MISSING, None)}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Error<'_> {
@@ -4049,6 +4285,7 @@ impl ::flatbuffers::Verifiable for Error<'_> {
      .visit_field::<ErrorCode>("code", Self::VT_CODE, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("message", Self::VT_MESSAGE, true)?
      .visit_field::<u64>("id", Self::VT_ID, false)?
+     .visit_field::<EventRange>("missing", Self::VT_MISSING, false)?
      .finish();
     Ok(())
   }
@@ -4057,6 +4294,7 @@ pub struct ErrorArgs<'a> {
     pub code: ErrorCode,
     pub message: Option<::flatbuffers::WIPOffset<&'a str>>,
     pub id: u64,
+    pub missing: Option<&'a EventRange>,
 }
 impl<'a> Default for ErrorArgs<'a> {
   #[inline]
@@ -4065,6 +4303,7 @@ impl<'a> Default for ErrorArgs<'a> {
       code: ErrorCode::Internal,
       message: None, // required field
       id: 0,
+      missing: None,
     }
   }
 }
@@ -4085,6 +4324,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ErrorBuilder<'a, 'b, A> {
   #[inline]
   pub fn add_id(&mut self, id: u64) {
     self.fbb_.push_slot::<u64>(Error::VT_ID, id, 0);
+  }
+  #[inline]
+  pub fn add_missing(&mut self, missing: &EventRange) {
+    self.fbb_.push_slot_always::<&EventRange>(Error::VT_MISSING, missing);
   }
   #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ErrorBuilder<'a, 'b, A> {
@@ -4108,6 +4351,7 @@ impl ::core::fmt::Debug for Error<'_> {
       ds.field("code", &self.code());
       ds.field("message", &self.message());
       ds.field("id", &self.id());
+      ds.field("missing", &self.missing());
       ds.finish()
   }
 }

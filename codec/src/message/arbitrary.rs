@@ -58,6 +58,10 @@ fn resume() -> impl Strategy<Value = ResumePoint> {
     any::<(u64, u64)>().prop_map(|(epoch, sequence)| ResumePoint { epoch, sequence })
 }
 
+fn missing() -> impl Strategy<Value = EventRange> {
+    any::<[u64; 3]>().prop_map(|[epoch, first, last]| EventRange { epoch, first, last })
+}
+
 fn last_known() -> impl Strategy<Value = LastKnown> {
     (select(PresenceState::ALL), any::<u32>())
         .prop_map(|(state, age_ms)| LastKnown { age_ms, state })
@@ -81,28 +85,28 @@ fn from_vehicle() -> impl Strategy<Value = Message> {
         (
             text(),
             0..=1u8,
-            maybe(),
+            (maybe(), maybe()),
             bytes(),
             any::<([u64; 4], u32, bool)>()
         )
-            .prop_map(
-                |(topic, qos, content_type, payload, (numbers, vehicle, redelivered))| {
-                    let [message_id, time_ms, sequence, epoch] = numbers;
-                    Event {
-                        topic,
-                        qos,
-                        message_id,
-                        time_ms,
-                        content_type,
-                        payload,
-                        vehicle,
-                        sequence,
-                        epoch,
-                        redelivered,
-                    }
-                    .into()
+            .prop_map(|(topic, qos, (content_type, vehicle_id), payload, plain)| {
+                let (numbers, vehicle, redelivered) = plain;
+                let [message_id, time_ms, sequence, epoch] = numbers;
+                Event {
+                    topic,
+                    qos,
+                    message_id,
+                    time_ms,
+                    content_type,
+                    payload,
+                    vehicle,
+                    sequence,
+                    epoch,
+                    redelivered,
+                    vehicle_id,
                 }
-            ),
+                .into()
+            }),
         (
             any::<(u64, u32)>(),
             select(CommandStatus::ALL),
@@ -127,9 +131,9 @@ fn from_dashboard() -> impl Strategy<Value = Message> {
     let modes = (select(SubscribeMode::ALL), select(Delivery::ALL));
     let places = (option::of(viewport()), option::of(resume()));
     prop_oneof![
-        (any::<(u64, bool, u32)>(), modes, wishes, places).prop_map(
+        (any::<(u64, bool, u32, u8)>(), modes, wishes, places).prop_map(
             |(plain, modes, wishes, places)| {
-                let (request, whole_fleet, min_interval_ms) = plain;
+                let (request, whole_fleet, min_interval_ms, qos) = plain;
                 let (vehicles, groups, topics, consumer) = wishes;
                 Subscribe {
                     request,
@@ -143,6 +147,7 @@ fn from_dashboard() -> impl Strategy<Value = Message> {
                     min_interval_ms,
                     resume: places.1,
                     consumer,
+                    qos,
                 }
                 .into()
             }
@@ -192,10 +197,10 @@ fn from_gateway() -> impl Strategy<Value = Message> {
             text(),
             text(),
             maybe(),
-            any::<([u32; 3], [u64; 3])>()
+            any::<([u32; 4], [u64; 3])>()
         )
             .prop_map(|(role, fleet, subject, node, (short, long))| {
-                let [vehicle, heartbeat_ms, message_bytes_max] = short;
+                let [vehicle, heartbeat_ms, message_bytes_max, event_window] = short;
                 let [gateway_time_ms, expires_ms, epoch] = long;
                 Welcome {
                     role,
@@ -208,6 +213,7 @@ fn from_gateway() -> impl Strategy<Value = Message> {
                     expires_ms,
                     node,
                     epoch,
+                    event_window,
                 }
                 .into()
             }),
@@ -240,12 +246,19 @@ fn from_gateway() -> impl Strategy<Value = Message> {
             }
             .into()
         }),
-        (select(ErrorCode::ALL), text(), any::<u64>()).prop_map(|(code, message, id)| Error {
-            code,
-            message,
-            id
-        }
-        .into()),
+        (
+            select(ErrorCode::ALL),
+            text(),
+            any::<u64>(),
+            option::of(missing())
+        )
+            .prop_map(|(code, message, id, missing)| Error {
+                code,
+                message,
+                id,
+                missing,
+            }
+            .into()),
     ]
 }
 

@@ -66,6 +66,9 @@ pub struct Subscribe {
     /// Name of a durable consumer whose cursor the gateway keeps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consumer: Option<String>,
+    /// Events: 0 at most once, 1 at least once and acknowledged.
+    #[serde(default)]
+    pub qos: u8,
 }
 
 impl From<wire::Subscribe<'_>> for Subscribe {
@@ -90,6 +93,7 @@ impl From<wire::Subscribe<'_>> for Subscribe {
                 sequence: point.sequence(),
             }),
             consumer: owned(view.consumer()),
+            qos: view.qos(),
         }
     }
 }
@@ -114,6 +118,7 @@ impl Write for Subscribe {
             min_interval_ms: self.min_interval_ms,
             resume: resume.as_ref(),
             consumer: write_text(builder, self.consumer.as_ref()),
+            qos: self.qos,
         };
         wire::Subscribe::create(builder, &args).as_union_value()
     }

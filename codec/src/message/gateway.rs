@@ -40,6 +40,9 @@ pub struct Welcome {
     /// Epoch of the fleet's event log; 0: none.
     #[serde(default)]
     pub epoch: u64,
+    /// Events with qos 1 that may be without an `Ack` at one time.
+    #[serde(default)]
+    pub event_window: u32,
 }
 
 impl From<wire::Welcome<'_>> for Welcome {
@@ -55,6 +58,7 @@ impl From<wire::Welcome<'_>> for Welcome {
             expires_ms: view.expires_ms(),
             node: owned(view.node()),
             epoch: view.epoch(),
+            event_window: view.event_window(),
         }
     }
 }
@@ -72,6 +76,7 @@ impl Write for Welcome {
             expires_ms: self.expires_ms,
             node: write_text(builder, self.node.as_ref()),
             epoch: self.epoch,
+            event_window: self.event_window,
         };
         wire::Welcome::create(builder, &args).as_union_value()
     }
@@ -297,6 +302,18 @@ impl Write for Drain {
     }
 }
 
+/// Events of one log, from `first` to `last`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EventRange {
+    /// Which log the numbers count in.
+    pub epoch: u64,
+    /// The first event's number.
+    pub first: u64,
+    /// The last one's; [`u64::MAX`]: nobody knows how many there were.
+    pub last: u64,
+}
+
 /// What the gateway did not do.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -309,6 +326,9 @@ pub struct Error {
     /// The request, message or command that this answers; 0: none.
     #[serde(default)]
     pub id: u64,
+    /// With the code `Gap`: the events that cannot be delivered any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<EventRange>,
 }
 
 impl From<wire::Error<'_>> for Error {
@@ -317,16 +337,25 @@ impl From<wire::Error<'_>> for Error {
             code: view.code().try_into().unwrap_or_default(),
             message: view.message().to_owned(),
             id: view.id(),
+            missing: view.missing().map(|range| EventRange {
+                epoch: range.epoch(),
+                first: range.first(),
+                last: range.last(),
+            }),
         }
     }
 }
 
 impl Write for Error {
     fn write(&self, builder: &mut Builder) -> WIPOffset<UnionWIPOffset> {
+        let missing = self
+            .missing
+            .map(|range| wire::EventRange::new(range.epoch, range.first, range.last));
         let args = wire::ErrorArgs {
             code: self.code.into(),
             message: Some(builder.create_string(&self.message)),
             id: self.id,
+            missing: missing.as_ref(),
         };
         wire::Error::create(builder, &args).as_union_value()
     }

@@ -19,7 +19,7 @@ use crate::wire;
 
 pub use dashboard::{Command, EventAck, ResumePoint, Subscribe, Unsubscribe, Viewport};
 pub use gateway::{
-    Ack, Drain, Error, LastKnown, Names, Positions, Presence, PresenceChange, Welcome,
+    Ack, Drain, Error, EventRange, LastKnown, Names, Positions, Presence, PresenceChange, Welcome,
 };
 pub use vehicle::{CommandResult, Event, Position, PositionBatch};
 

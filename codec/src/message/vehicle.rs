@@ -105,6 +105,9 @@ pub struct Event {
     /// Set by the gateway only: this may have been delivered before.
     #[serde(default)]
     pub redelivered: bool,
+    /// Set by the gateway only: the sender, where there is no index for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vehicle_id: Option<String>,
 }
 
 impl From<wire::Event<'_>> for Event {
@@ -120,6 +123,7 @@ impl From<wire::Event<'_>> for Event {
             sequence: view.sequence(),
             epoch: view.epoch(),
             redelivered: view.redelivered(),
+            vehicle_id: owned(view.vehicle_id()),
         }
     }
 }
@@ -137,6 +141,7 @@ impl Write for Event {
             sequence: self.sequence,
             epoch: self.epoch,
             redelivered: self.redelivered,
+            vehicle_id: write_text(builder, self.vehicle_id.as_ref()),
         };
         wire::Event::create(builder, &args).as_union_value()
     }

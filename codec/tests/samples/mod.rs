@@ -2,8 +2,9 @@
 
 use longhaul_codec::{
     Ack, AckKind, Command, CommandResult, CommandStatus, Delivery, Drain, Error, ErrorCode, Event,
-    EventAck, Fix, Message, Names, Position, PositionBatch, Positions, Presence, PresenceChange,
-    PresenceState, ResumePoint, Role, Subscribe, SubscribeMode, Unsubscribe, Viewport, Welcome,
+    EventAck, EventRange, Fix, Message, Names, Position, PositionBatch, Positions, Presence,
+    PresenceChange, PresenceState, ResumePoint, Role, Subscribe, SubscribeMode, Unsubscribe,
+    Viewport, Welcome,
 };
 
 fn fix(vehicle: u32) -> Fix {
@@ -57,6 +58,7 @@ fn from_vehicle() -> Vec<Message> {
             sequence: 41,
             epoch: 3,
             redelivered: true,
+            vehicle_id: text("bus-1"),
         }
         .into(),
         CommandResult {
@@ -93,6 +95,7 @@ fn from_dashboard() -> Vec<Message> {
                 sequence: 41,
             }),
             consumer: text("desk"),
+            qos: 1,
         }
         .into(),
         Unsubscribe {
@@ -136,6 +139,7 @@ fn from_gateway() -> Vec<Message> {
             expires_ms: 1_700_000_600_000,
             node: text("node-1"),
             epoch: 3,
+            event_window: 64,
         }
         .into(),
         Names {
@@ -173,6 +177,11 @@ fn from_gateway() -> Vec<Message> {
             code: ErrorCode::WrongIdentity,
             message: "vehicle_id is not the token's subject".into(),
             id: 9,
+            missing: Some(EventRange {
+                epoch: 3,
+                first: 1,
+                last: u64::MAX,
+            }),
         }
         .into(),
     ]

@@ -223,6 +223,42 @@ pub struct State {
     pub snapshot_every_ms: u64,
 }
 
+/// Events that must arrive (qos 1), and commands: kept on disk until they are old.
+#[derive(Debug, Clone, PartialEq, Config)]
+#[config(layer_attr(serde(deny_unknown_fields)))]
+pub struct Events {
+    /// The folder of the event log; it is made if there is none. One process has it at a time. A relative name starts at
+    /// this file's folder. Left out: events with qos 1 and commands are refused, those with qos 0 are passed on.
+    #[config(env = "LONGHAUL_EVENTS", validate = named_path)]
+    pub directory: Option<PathBuf>,
+
+    /// How long an event is kept, in milliseconds.
+    /// Allowed: 60000 to 31536000000.
+    #[config(default = 604_800_000, validate = within::<60_000, 31_536_000_000>)]
+    pub retain_ms: u64,
+
+    /// How many bytes of events are kept of each fleet; beyond, the oldest go.
+    /// Allowed: 1048576 to 1099511627776.
+    #[config(default = 1_073_741_824, validate = within::<1_048_576, 1_099_511_627_776>)]
+    pub retain_bytes: u64,
+
+    /// Free bytes of the disk below which events are refused, so that there is room for what was taken, for removing
+    /// what is old, and for everything else on this disk.
+    /// Allowed: 0 to 1099511627776.
+    #[config(default = 268_435_456, validate = within::<0, 1_099_511_627_776>)]
+    pub free_bytes_min: u64,
+
+    /// How long a dashboard may take to acknowledge an event with qos 1, in milliseconds, before it is sent again.
+    /// Allowed: 1000 to 3600000.
+    #[config(default = 30_000, validate = within::<1_000, 3_600_000>)]
+    pub ack_wait_ms: u64,
+
+    /// How long the cursor of a durable consumer is kept that nobody uses, in milliseconds.
+    /// Allowed: 60000 to 31536000000.
+    #[config(default = 1_209_600_000, validate = within::<60_000, 31_536_000_000>)]
+    pub consumer_expires_ms: u64,
+}
+
 /// What is written to standard error while running.
 #[derive(Debug, Clone, PartialEq, Config)]
 #[config(layer_attr(serde(deny_unknown_fields)))]

@@ -15,8 +15,8 @@ const _: () = assert!(SHARDS_MAX <= 64, "an interest mask has 64 bits");
 
 /// What a mask weighs.
 pub const MASK_BYTES: usize = size_of::<AtomicU64>();
-/// Masks of each fleet: of the whole of it, of presence, of each position.
-pub const MASKS_PER_FLEET: usize = 3;
+/// Masks of each fleet: of the whole of it, of presence, of each position, of events.
+pub const MASKS_PER_FLEET: usize = 4;
 
 /// The masks of all vehicles and fleets.
 #[derive(Debug)]
@@ -26,6 +26,7 @@ pub struct Interest {
     /// By fleet: shards where somebody wants more than the newest position of what they watch.
     presence: Box<[AtomicU64]>,
     every: Box<[AtomicU64]>,
+    events: Box<[AtomicU64]>,
 }
 
 /// What a dashboard may want of the vehicles that it watches, beside the newest position.
@@ -35,6 +36,8 @@ pub enum Extra {
     Presence,
     /// Each position.
     Every,
+    /// Events.
+    Events,
 }
 
 impl Interest {
@@ -46,6 +49,7 @@ impl Interest {
             vehicles: Chunked::new(vehicles_max),
             presence: masks(),
             every: masks(),
+            events: masks(),
         }
     }
 
@@ -69,6 +73,7 @@ impl Interest {
         match extra {
             Extra::Presence => &self.presence,
             Extra::Every => &self.every,
+            Extra::Events => &self.events,
         }
     }
 

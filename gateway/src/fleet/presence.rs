@@ -23,7 +23,7 @@ const STRIPES: usize = 64;
 const STATE_BITS: u32 = 2;
 
 /// A connection, as the shard that has it names it. Opaque here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Holder(pub NonZeroU64);
 
 /// A vehicle's state.

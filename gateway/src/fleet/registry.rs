@@ -266,6 +266,24 @@ impl Registry {
         Some(inner.fleets.get(fleet.0 as usize)?.name.clone())
     }
 
+    /// Calls `each` with the vehicle's id. False if there is no such vehicle.
+    pub fn with_id(&self, vehicle: VehicleIndex, each: impl FnOnce(&str)) -> bool {
+        let inner = self.lock();
+        let known = vehicle.0 > 0 && (vehicle.0 as usize) < inner.vehicles.len();
+        if known {
+            each(inner.id(vehicle.0));
+        }
+        known
+    }
+
+    /// A vehicle's fleet.
+    #[must_use]
+    pub fn fleet_of(&self, vehicle: VehicleIndex) -> Option<FleetId> {
+        let inner = self.lock();
+        let entry = inner.vehicles.get(vehicle.0 as usize)?;
+        (vehicle.0 > 0).then_some(entry.fleet)
+    }
+
     /// Whether `vehicle`'s id is `id`.
     #[must_use]
     pub fn is_called(&self, vehicle: VehicleIndex, id: &str) -> bool {

@@ -45,6 +45,8 @@ shard_metrics! {
             messages_position_batch: kind = "position_batch",
             messages_subscribe: kind = "subscribe",
             messages_unsubscribe: kind = "unsubscribe",
+            messages_event: kind = "event",
+            messages_event_ack: kind = "event_ack",
             messages_other: kind = "other",
             messages_malformed: kind = "malformed",
         }
@@ -57,6 +59,13 @@ shard_metrics! {
         counter "longhaul_positions_out" "Position fixes sent to dashboards" { positions_out }
         counter "longhaul_positions_dropped" "Positions dropped because a dashboard that wants each one was too slow" { every_dropped }
         counter "longhaul_presence_out" "Changes of presence sent to dashboards" { presence_out }
+        counter "longhaul_events_out" "Events sent to dashboards" { events_out }
+        counter "longhaul_events_redelivered" "Events sent to a dashboard that may have got them before" { events_redelivered }
+        counter "longhaul_events_dropped" "Events that did not reach a dashboard that was too slow, all of them at most once" { events_dropped }
+        counter "longhaul_event_acks_out" "Events with qos 1 whose vehicle was told that they are durable" { event_acks_out }
+        counter "longhaul_events_refused" "Events with qos 1 that were refused for now" { events_refused }
+        counter "longhaul_event_replays" "Steps of reading old events for dashboards" { event_replays }
+        counter "longhaul_event_gaps" "Dashboards that were told that events are missing" { event_gaps }
         gauge "longhaul_vehicles_stale" "Vehicles that are connected and have not reported for connection.stale_after_ms" { vehicles_stale }
         gauge "longhaul_storm_shards" "Shards that see a storm of new connections" { storm }
         counter "longhaul_storms" "Storms of new connections seen by a shard" { storms }
@@ -91,6 +100,11 @@ shard_metrics! {
             limit_hit_min_interval: limit = "min_interval_ms_max",
             limit_hit_vehicle_id: limit = "vehicle_id_bytes_max",
             limit_hit_clock_ahead: limit = "clock_ahead_ms_max",
+            limit_hit_event_payload: limit = "event_payload_bytes_max",
+            limit_hit_event_window: limit = "event_window",
+            limit_hit_events_pending: limit = "events_pending_max",
+            limit_hit_event_queue: limit = "event_queue_bytes_max",
+            limit_hit_consumers: limit = "consumers_max",
             limit_hit_message_bytes: limit = "message_bytes_max",
             limit_hit_frames: limit = "frames_per_message_max",
             limit_hit_header: limit = "header_bytes_max",
@@ -109,6 +123,10 @@ impl ShardMetrics {
             Bound::VehicleIdBytes => self.limit_hit_vehicle_id.inc(),
             Bound::Topics => self.limit_hit_topics.inc(),
             Bound::PositionBatch => self.limit_hit_position_batch.inc(),
+            Bound::EventPayload => self.limit_hit_event_payload.inc(),
+            Bound::EventWindow => self.limit_hit_event_window.inc(),
+            Bound::EventsPending => self.limit_hit_events_pending.inc(),
+            Bound::Consumers => self.limit_hit_consumers.inc(),
             Bound::ClockAhead => self.limit_hit_clock_ahead.inc(),
             Bound::Vehicles => self.limit_hit_registry.inc(),
             Bound::Requests => self.limit_hit_requests.inc(),

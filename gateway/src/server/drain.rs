@@ -34,6 +34,15 @@ enum Heard {
     AllEnded,
 }
 
+/// How far the process is with going away, and how long that may take from here.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Going {
+    /// It still lets clients in.
+    Soon(Duration),
+    /// It sends them away.
+    Now(Duration),
+}
+
 /// The shards, as seen by whoever waits for their end.
 pub(super) struct Shards {
     pub(super) notices: Receiver<Notice>,
@@ -43,15 +52,15 @@ pub(super) struct Shards {
 }
 
 impl Shards {
-    /// Waits until the process is asked to go, and goes. `on_drain` is called first, with how long it
-    /// may take, and again when nobody is let in any more.
+    /// Waits until the process is asked to go, and goes. `on_drain` is called first, and again when
+    /// nobody is let in any more.
     ///
     /// # Errors
     /// A shard failed, or did not end in time: the process must not stay half alive.
     pub(super) fn watch(
         &mut self,
         settings: &config::Drain,
-        on_drain: impl Fn(Duration),
+        on_drain: impl Fn(Going),
     ) -> anyhow::Result<()> {
         // Who was asked by the control plane takes the first SIGTERM as a confirmation: a supervisor sends it as a matter
         // of course.
@@ -81,7 +90,7 @@ impl Shards {
              the window"
         );
         self.health.drain();
-        on_drain(grace + window);
+        on_drain(Going::Soon(grace + window));
         if let Heard::Hurry = self.wait(grace, &mut confirmed)? {
             return self.stop();
         }
@@ -95,7 +104,7 @@ impl Shards {
                 reason: order.reason.clone(),
             }))
         })?;
-        on_drain(window);
+        on_drain(Going::Now(window));
         match self.wait(window + STOP_WITHIN, &mut confirmed)? {
             Heard::AllEnded => Ok(()),
             Heard::Hurry => self.stop(),

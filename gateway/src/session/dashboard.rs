@@ -1,9 +1,12 @@
 //! What a dashboard may ask for. Pure: a message in, a request or a rejection out.
 
-use longhaul_codec::{ErrorCode, MessageRef, wire};
+use longhaul_codec::{ErrorCode, MessageRef, ResumePoint, wire};
 
-use super::rejection::{Bound, Rejection};
-use crate::limits::TOPICS_MAX;
+use super::{
+    event::{check_text, check_topic},
+    rejection::{Bound, Rejection},
+};
+use crate::limits::{CONSUMER_NAME_BYTES_MAX, TOPICS_MAX};
 
 /// A dashboard's message, understood and within bounds.
 #[derive(Debug, Clone, Copy)]
@@ -19,7 +22,9 @@ pub enum DashboardRequest<'a> {
         /// Vehicle ids.
         vehicles: Ids<'a>,
         /// What of them.
-        topics: Topics,
+        topics: Topics<'a>,
+        /// How events come, if the topics ask for some.
+        events: EventWish<'a>,
         /// Each position, or the newest one.
         every: bool,
         /// Milliseconds between two `Positions` at least; 0: every tick.
@@ -36,51 +41,96 @@ pub enum DashboardRequest<'a> {
         /// Vehicle ids.
         vehicles: Ids<'a>,
         /// These of what it is told of them.
-        topics: Topics,
+        topics: Topics<'a>,
     },
+    /// Every event of this epoch up to and including this one is done with.
+    EventAck(ResumePoint),
+}
+
+/// How a dashboard wants events to come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct EventWish<'a> {
+    /// At least once, and acknowledged.
+    pub acknowledged: bool,
+    /// Behind this one.
+    pub resume: Option<ResumePoint>,
+    /// Where this durable consumer was.
+    pub consumer: Option<&'a str>,
 }
 
 /// What a dashboard is told of the vehicles that it watches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Topics {
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Topics<'a> {
     /// Where they are.
     pub positions: bool,
     /// Who comes, goes or falls silent.
     pub presence: bool,
+    /// Events of every topic.
+    pub all_events: bool,
+    /// Names in the message, those of the above among them.
+    names: Ids<'a>,
+    /// How many of them are topics of events.
+    named: usize,
 }
 
-impl Topics {
+impl<'a> Topics<'a> {
     /// The topic of positions.
-    pub const POSITIONS: &str = "positions";
+    pub const POSITIONS: &'static str = "positions";
     /// The topic of presence.
-    pub const PRESENCE: &str = "presence";
+    pub const PRESENCE: &'static str = "presence";
+    /// Events of every topic.
+    pub const EVENTS: &'static str = "events";
+    /// No event has one of these as its topic.
+    pub const RESERVED: [&'static str; 3] = [Self::POSITIONS, Self::PRESENCE, Self::EVENTS];
 
     fn named(
-        names: Option<flatbuffers::Vector<'_, flatbuffers::ForwardsUOffset<&str>>>,
+        names: Option<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<&'a str>>>,
         request: u64,
-    ) -> Result<Topics, Rejection> {
-        let mut topics = Topics::default();
-        let count = names.map_or(0, |names| names.len());
+    ) -> Result<Topics<'a>, Rejection> {
+        let mut topics = Topics {
+            names: Ids(names),
+            ..Topics::default()
+        };
+        let count = topics.names.len();
         if count > TOPICS_MAX {
             let says = format!("{count} topics in one message, the limit is {TOPICS_MAX}");
             let rejection = Rejection::new(ErrorCode::LimitReached, request, says);
             return Err(rejection.over(Bound::Topics));
         }
-        for name in names.into_iter().flatten() {
+        for (at, name) in topics.names.iter().enumerate() {
             match name {
                 Self::POSITIONS => topics.positions = true,
                 Self::PRESENCE => topics.presence = true,
+                Self::EVENTS => topics.all_events = true,
                 other => {
-                    let says = format!(
-                        "this gateway does not serve the topic {other:?}; there are \"{}\" and \"{}\"",
-                        Self::POSITIONS,
-                        Self::PRESENCE
-                    );
-                    return Err(Rejection::new(ErrorCode::NotSupported, request, says));
+                    check_topic(other).map_err(|wrong| {
+                        let says = format!("topics[{at}] {wrong}");
+                        Rejection::new(ErrorCode::Malformed, request, says)
+                    })?;
+                    topics.named += 1;
                 }
             }
         }
         Ok(topics)
+    }
+
+    /// Whether there are any.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.names.len() == 0
+    }
+
+    /// Whether some of them are of events.
+    #[must_use]
+    pub fn wants_events(self) -> bool {
+        self.all_events || self.named > 0
+    }
+
+    /// The topics of events that are named.
+    pub fn of_events(self) -> impl Iterator<Item = &'a str> {
+        self.names
+            .iter()
+            .filter(|name| !Self::RESERVED.contains(name))
     }
 }
 
@@ -134,12 +184,12 @@ pub fn understand(
                 return Err(rejection.over(Bound::MinInterval));
             }
             let mut topics = Topics::named(subscribe.topics(), request)?;
-            if topics == Topics::default() {
-                topics.positions = true;
-            }
+            topics.positions |= topics.is_empty();
+            let events = event_wish(&subscribe, topics)?;
             Ok(DashboardRequest::Subscribe {
                 request,
                 topics,
+                events,
                 every: subscribe.delivery() == wire::Delivery::Every,
                 replace: subscribe.mode() == wire::SubscribeMode::Replace,
                 whole_fleet: subscribe.whole_fleet(),
@@ -169,11 +219,10 @@ pub fn understand(
             command.command_id(),
             "this gateway delivers no commands: it was not passed on",
         )),
-        MessageRef::EventAck(_) => Err(Rejection::new(
-            ErrorCode::NotSupported,
-            0,
-            "this gateway has no event log: there is nothing to acknowledge",
-        )),
+        MessageRef::EventAck(ack) => Ok(DashboardRequest::EventAck(ResumePoint {
+            epoch: ack.epoch(),
+            sequence: ack.sequence(),
+        })),
         _ => Err(Rejection::new(
             ErrorCode::NotAllowed,
             0,
@@ -190,15 +239,41 @@ fn unserved_of(subscribe: &wire::Subscribe<'_>) -> Vec<&'static str> {
             "groups",
         ),
         (subscribe.viewport().is_some(), "viewport"),
-        (subscribe.resume().is_some(), "resume"),
-        (
-            subscribe
-                .consumer()
-                .is_some_and(|consumer| !consumer.is_empty()),
-            "consumer",
-        ),
     ];
     named(set)
+}
+
+/// How events are to come.
+fn event_wish<'a>(
+    subscribe: &wire::Subscribe<'a>,
+    topics: Topics<'a>,
+) -> Result<EventWish<'a>, Rejection> {
+    let request = subscribe.request();
+    let malformed = |says: String| Rejection::new(ErrorCode::Malformed, request, says);
+    let consumer = subscribe.consumer().filter(|name| !name.is_empty());
+    if let Some(name) = consumer {
+        check_text(name, CONSUMER_NAME_BYTES_MAX)
+            .map_err(|wrong| malformed(format!("the consumer's name {wrong}")))?;
+    }
+    let resume = subscribe.resume().map(|point| ResumePoint {
+        epoch: point.epoch(),
+        sequence: point.sequence(),
+    });
+    if subscribe.qos() > 1 {
+        let says = format!("qos is {}: there are 0 and 1", subscribe.qos());
+        return Err(malformed(says));
+    }
+    let wish = EventWish {
+        acknowledged: subscribe.qos() == 1 || resume.is_some() || consumer.is_some(),
+        resume,
+        consumer,
+    };
+    if wish.acknowledged && !topics.wants_events() {
+        return Err(malformed(
+            "qos, resume and consumer are about events, and topics names none: add \"events\", or a topic".to_owned(),
+        ));
+    }
+    Ok(wish)
 }
 
 fn named<const N: usize>(set: [(bool, &'static str); N]) -> Vec<&'static str> {
@@ -339,14 +414,13 @@ mod tests {
                 whole_fleet,
                 vehicles,
                 topics,
-            } => (request, everything, whole_fleet, vehicles.len(), topics),
+            } => (
+                (request, everything, whole_fleet, vehicles.len()),
+                (topics.positions, topics.presence, topics.wants_events()),
+            ),
             other => panic!("{other:?}"),
         });
-        let presence = Topics {
-            presence: true,
-            positions: false,
-        };
-        assert_eq!(seen, Ok((6, true, false, 1, presence)));
+        assert_eq!(seen, Ok(((6, true, false, 1), (false, true, false))));
     }
 
     #[test]
@@ -363,11 +437,29 @@ mod tests {
             ),
             (
                 Subscribe {
-                    topics: ids(&["t"]),
+                    topics: ids(&["door", ""]),
                     ..Subscribe::default()
                 },
-                NotSupported,
-                "topic \"t\"",
+                Malformed,
+                "topics[1] is empty",
+            ),
+            (
+                Subscribe {
+                    topics: ids(&["events"]),
+                    qos: 2,
+                    ..Subscribe::default()
+                },
+                Malformed,
+                "qos is 2",
+            ),
+            (
+                Subscribe {
+                    topics: ids(&["presence"]),
+                    qos: 1,
+                    ..Subscribe::default()
+                },
+                Malformed,
+                "topics names none",
             ),
             (
                 Subscribe {
@@ -385,15 +477,16 @@ mod tests {
                     }),
                     ..Subscribe::default()
                 },
-                NotSupported,
-                "resume",
+                Malformed,
+                "topics names none",
             ),
             (
                 Subscribe {
-                    consumer: Some("me".to_owned()),
+                    topics: ids(&["events"]),
+                    consumer: Some("me\0".to_owned()),
                     ..Subscribe::default()
                 },
-                NotSupported,
+                Malformed,
                 "consumer",
             ),
             (
@@ -475,6 +568,37 @@ mod tests {
         );
         let both = ["presence", "positions"];
         assert_eq!(asked(&both, Delivery::Latest), Ok((true, true, false)));
+    }
+
+    #[test]
+    fn events_are_asked_for_by_topic() {
+        let asked = |of: Subscribe| {
+            ask(Message::Subscribe(of), |request| match request {
+                DashboardRequest::Subscribe { topics, events, .. } => (
+                    (topics.positions, topics.all_events),
+                    topics.of_events().map(str::to_owned).collect::<Vec<_>>(),
+                    (events.acknowledged, events.consumer.map(str::to_owned)),
+                ),
+                other => panic!("{other:?}"),
+            })
+        };
+        let some = Subscribe {
+            topics: ids(&["door", "positions", "fence"]),
+            ..Subscribe::default()
+        };
+        assert_eq!(
+            asked(some),
+            Ok(((true, false), ids(&["door", "fence"]), (false, None)))
+        );
+        let all = Subscribe {
+            topics: ids(&["events"]),
+            consumer: Some("desk".to_owned()),
+            ..Subscribe::default()
+        };
+        assert_eq!(
+            asked(all),
+            Ok(((false, true), ids(&[]), (true, Some("desk".to_owned()))))
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@ use jsonwebtoken::{Header, encode};
 use serde::Serialize;
 
 use super::keys::SigningKey;
+use super::rights::Right;
 use super::token::{IdBounds, Role, TokenError};
 
 /// What a new token says.
@@ -26,6 +27,8 @@ pub struct Grant {
     pub issuer: Option<String>,
     /// For a gateway that checks `aud`.
     pub audience: Option<String>,
+    /// What a dashboard may do beyond watching. A vehicle's are ignored by the gateway.
+    pub may: Vec<Right>,
 }
 
 /// Why no token was made.
@@ -54,6 +57,8 @@ struct Claims<'a> {
     iss: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     aud: Option<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    may: Vec<&'static str>,
 }
 
 /// Signs a token with a random id of its own.
@@ -73,6 +78,7 @@ pub fn mint(key: &SigningKey, grant: &Grant, bounds: IdBounds) -> Result<String,
         jti: format!("{:016x}", getrandom::u64()?),
         iss: grant.issuer.as_deref(),
         aud: grant.audience.as_deref(),
+        may: grant.may.iter().map(|right| right.name()).collect(),
     };
     Ok(encode(&header, &claims, key.encoding())?)
 }

@@ -36,6 +36,14 @@ pub enum Bound {
     ClockAhead,
     /// `limits.vehicles_max` and `limits.unseen_vehicles_max`.
     Vehicles,
+    /// `limits.event_payload_bytes_max`.
+    EventPayload,
+    /// `limits.event_window`.
+    EventWindow,
+    /// `limits.events_pending_max` and `limits.events_pending_bytes_max`.
+    EventsPending,
+    /// `limits.consumers_max`.
+    Consumers,
     /// Requests that wait for their answer.
     Requests,
 }
@@ -70,6 +78,7 @@ impl Rejection {
             code: self.code,
             message: text,
             id: self.id,
+            missing: None,
         })
     }
 }

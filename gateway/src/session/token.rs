@@ -8,6 +8,7 @@
 //! | `exp` | when the token ends, in seconds since the Unix epoch; required |
 //! | `nbf` | optional: not valid before |
 //! | `jti` | optional: the token's own id |
+//! | `may` | optional: what a dashboard may do beyond watching, a list of names: `command` |
 //! | `iss`, `aud` | checked if the configuration names them |
 //!
 //! Time is passed in. The algorithm is the key's, never the header's choice: the header only narrows down which keys
@@ -22,6 +23,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::keys::Key;
+use super::rights::Rights;
 use crate::config::Auth;
 use crate::limits::Limits;
 
@@ -69,6 +71,8 @@ pub struct Identity {
     pub expires_unix: u64,
     /// The token's own id, if it has one.
     pub token_id: Option<String>,
+    /// What it may do beyond its role. A vehicle has none, whatever its token says.
+    pub may: Rights,
 }
 
 /// Why a token is refused, in words for whoever wrote it. No message repeats any of the token.
@@ -292,12 +296,18 @@ impl Verifier {
         let token_id = text("jti", claims.jti)?;
         self.bounds.check(&fleet, &subject, token_id.as_deref())?;
         let expires_unix = seconds("exp", &claims.exp)?.ok_or(TokenError::Missing("exp"))?;
+        let names = list("may", claims.may)?;
+        let may = match role {
+            Role::Vehicle => Rights::default(),
+            Role::Dashboard => Rights::named(names.iter().map(String::as_str)),
+        };
         Ok(Identity {
             role,
             fleet,
             subject,
             expires_unix,
             token_id,
+            may,
         })
     }
 }
@@ -322,6 +332,7 @@ struct Claims {
     iat: Option<Claim>,
     nbf: Option<Claim>,
     jti: Option<Claim>,
+    may: Option<Claim>,
     iss: Option<Claim>,
     aud: Option<Claim>,
 }
@@ -343,6 +354,17 @@ fn text(claim: &'static str, value: Option<Claim>) -> Result<Option<String>, Tok
         Some(_) => Err(TokenError::Type {
             claim,
             expected: "a string",
+        }),
+    }
+}
+
+fn list(claim: &'static str, value: Option<Claim>) -> Result<Vec<String>, TokenError> {
+    match value {
+        None => Ok(Vec::new()),
+        Some(Claim::List(list)) => Ok(list),
+        Some(_) => Err(TokenError::Type {
+            claim,
+            expected: "a list of strings",
         }),
     }
 }

@@ -12,6 +12,8 @@ pub enum VehicleRequest<'a> {
     Position(wire::Position<'a>),
     /// Several, oldest first.
     Batch(wire::PositionBatch<'a>),
+    /// Something happened.
+    Event(wire::Event<'a>),
 }
 
 /// Says what `message` asks for.
@@ -23,11 +25,7 @@ pub fn understand(message: MessageRef<'_>) -> Result<VehicleRequest<'_>, Rejecti
     match message {
         MessageRef::Position(position) => Ok(VehicleRequest::Position(position)),
         MessageRef::PositionBatch(batch) => Ok(VehicleRequest::Batch(batch)),
-        MessageRef::Event(event) => Err(Rejection::new(
-            ErrorCode::NotSupported,
-            event.message_id(),
-            "this gateway has no event log: the event was not stored and not delivered",
-        )),
+        MessageRef::Event(event) => Ok(VehicleRequest::Event(event)),
         MessageRef::CommandResult(result) => Err(Rejection::new(
             ErrorCode::NotSupported,
             result.command_id(),

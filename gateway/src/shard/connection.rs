@@ -8,6 +8,7 @@ use roaring::RoaringBitmap;
 use super::{
     clock::{Now, Stamp},
     every::Every,
+    feed::Feed,
     frame::Frame,
     ring::Key,
 };
@@ -95,6 +96,10 @@ pub struct Dashboard {
     pub fleet: FleetId,
     /// Its user, to be taken out of the census in the end.
     pub identity: Counted,
+    /// The same, by name: consumers and commands are a user's own.
+    pub user: Box<str>,
+    /// Wants events.
+    pub feed: Option<Box<Feed>>,
     /// Wants positions.
     pub positions: bool,
     /// What pends goes with how old it is: a snapshot is owed.
@@ -119,10 +124,12 @@ pub struct Dashboard {
 
 impl Dashboard {
     /// One that watches nothing yet.
-    pub fn new(fleet: FleetId, identity: Counted) -> Dashboard {
+    pub fn new(fleet: FleetId, identity: Counted, user: &str) -> Dashboard {
         Dashboard {
             fleet,
             identity,
+            user: user.into(),
+            feed: None,
             positions: false,
             snapshot: false,
             presence: None,

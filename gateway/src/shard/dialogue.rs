@@ -106,7 +106,18 @@ impl Core {
         if !matches!(incoming, Incoming::Close(_)) {
             match self.allow_message(key, speaker, now) {
                 Verdict::Within => {}
-                Verdict::Over => return self.flow(key),
+                Verdict::Over => {
+                    match (incoming, speaker) {
+                        (Incoming::Binary(payload), Speaker::Vehicle(..)) if !json => {
+                            self.too_fast(key, payload, now);
+                        }
+                        (Incoming::Text(text), Speaker::Vehicle(..)) if json => {
+                            self.too_fast_text(key, text, now);
+                        }
+                        _ => {}
+                    }
+                    return self.flow(key);
+                }
                 Verdict::FarOver => return ControlFlow::Break(()),
             }
         }
@@ -229,6 +240,10 @@ impl Core {
             Ok(VehicleRequest::Batch(batch)) => {
                 self.metrics.messages_position_batch.inc();
                 self.batch(key, fleet, me, batch, now)
+            }
+            Ok(VehicleRequest::Event(event)) => {
+                self.metrics.messages_event.inc();
+                self.event(key, fleet, me, event, now)
             }
             Err(rejection) => {
                 self.metrics.messages_other.inc();

@@ -126,8 +126,15 @@ impl Core {
             return;
         }
         connection.heard = self.now.stamp();
+        if matches!(connection.peer, Peer::Dashboard(_)) {
+            self.end_feed(key, self.now);
+        }
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
         match &mut connection.peer {
             Peer::Vehicle { fleet, vehicle } => {
+                self.publishers.forget(key);
                 let (fleet, vehicle) = (*fleet, *vehicle);
                 self.metrics.connections_open_vehicle.sub(1);
                 if connection.stale {

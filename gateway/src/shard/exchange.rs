@@ -18,8 +18,9 @@ use super::{
     ring::Key,
 };
 use crate::{
+    events::{Committed, Logged, handle::Publish, log::Published, replay::Replayed},
     fleet::{Extra, Fleet, Interest, Known, PositionTable, Version},
-    limits::{EVERY_BACKLOG_MAX, TAKEN_OVER_BACKLOG_MAX},
+    limits::{EVENTS_BACKLOG_MAX, EVERY_BACKLOG_MAX, TAKEN_OVER_BACKLOG_MAX},
 };
 
 /// Which version of each vehicle's position this shard has routed.
@@ -63,6 +64,8 @@ pub struct Exchanged {
     pub refused: u64,
     /// Positions for `every` dashboards of another shard that were dropped because its inbox stayed full.
     pub dropped: u64,
+    /// Events with qos 0 for another shard that were dropped for the same reason.
+    pub events_dropped: u64,
     /// Connections of another shard that were taken over and could not be told: they end by their heartbeat.
     pub forgotten: u64,
 }
@@ -76,6 +79,10 @@ pub struct Outbox {
     pub presence: Dirty,
     /// Positions of fleets of which somebody wants each one, in order.
     pub every: Vec<(FleetId, Fix)>,
+    /// Events that are in no log, of fleets of which somebody wants events.
+    pub events: Vec<(FleetId, Arc<Logged>)>,
+    /// Events for the log.
+    pub publish: Vec<Publish>,
     /// Connections on other shards that have been taken over.
     pub taken_over: Vec<(usize, Key, VehicleIndex)>,
 }
@@ -89,13 +96,23 @@ pub struct Routed {
     pub presence: Dirty,
     /// Positions, each one, in order.
     pub every: Vec<(FleetId, Fix)>,
+    /// Events that are in no log.
+    pub events: Vec<(FleetId, Arc<Logged>)>,
+    /// Events that became durable.
+    pub committed: Vec<Arc<Committed>>,
 }
 
-/// What other shards ask of this one.
+/// What other shards, and the event log, ask of this one.
 #[derive(Debug)]
 pub enum Asked {
     /// See [`Letter::TakenOver`].
     TakenOver(Key, VehicleIndex),
+    /// See [`Letter::Published`].
+    Published(Vec<Published>),
+    /// See [`Letter::Replayed`].
+    Replayed(Key, Box<Replayed>),
+    /// See [`Letter::NewEpoch`].
+    NewEpoch,
     /// See [`Letter::Leave`].
     Leave(Arc<Plan>),
     /// See [`Letter::Stop`].
@@ -110,6 +127,7 @@ pub struct Exchange {
     outgoing: Vec<Outgoing>,
     presence: Vec<Outgoing>,
     every: Vec<VecDeque<(FleetId, Fix)>>,
+    events: Vec<VecDeque<(FleetId, Arc<Logged>)>>,
     /// Shards with something in each of these.
     addressed: Addressed,
 }
@@ -119,6 +137,7 @@ struct Addressed {
     outgoing: u64,
     presence: u64,
     every: u64,
+    events: u64,
 }
 
 /// What one other shard is to be told: this tick's, and beneath it what a full inbox refused before. Sets, so that it
@@ -176,6 +195,7 @@ impl Exchange {
             outgoing: sets(),
             presence: sets(),
             every: inboxes.iter().map(|_| VecDeque::new()).collect(),
+            events: inboxes.iter().map(|_| VecDeque::new()).collect(),
             addressed: Addressed::default(),
             inboxes,
         }
@@ -308,6 +328,23 @@ impl Exchange {
                 }
             });
         }
+        for (fleet_id, logged) in out.events.drain(..) {
+            let watched = interest.fleet(fleet_id) | interest.vehicle(logged.vehicle);
+            let wanted = interest.extra(fleet_id, Extra::Events) & watched;
+            let others = wanted & !self.mine();
+            self.addressed.events |= others;
+            each_shard(others, |shard| {
+                let waiting = &mut self.events[shard];
+                waiting.push_back((fleet_id, Arc::clone(&logged)));
+                if waiting.len() > EVENTS_BACKLOG_MAX {
+                    waiting.pop_front();
+                    counted.events_dropped += 1;
+                }
+            });
+            if wanted & self.mine() != 0 {
+                routed.events.push((fleet_id, logged));
+            }
+        }
         self.post(fleet, &mut out.taken_over, &mut counted);
         self.take(routed, seen, &mut counted, asked);
         counted
@@ -329,6 +366,7 @@ impl Exchange {
             outgoing,
             presence,
             every,
+            events,
             addressed,
             ..
         } = self;
@@ -347,6 +385,14 @@ impl Exchange {
                 every[shard] = fixes.into();
                 counted.refused += 1;
                 addressed.every |= 1 << shard;
+            }
+        });
+        each_shard(std::mem::take(&mut addressed.events), |shard| {
+            let passing = Vec::from(std::mem::take(&mut events[shard]));
+            if let Err(Letter::Events(passing)) = inboxes[shard].post(Letter::Events(passing)) {
+                events[shard] = passing.into();
+                counted.refused += 1;
+                addressed.events |= 1 << shard;
             }
         });
         // Where those wait, what announces them waits as well.
@@ -399,6 +445,17 @@ impl Exchange {
                     counted.taken += fixes.len() as u64;
                     routed.every.extend(fixes);
                 }
+                Letter::Events(passing) => {
+                    counted.taken += passing.len() as u64;
+                    routed.events.extend(passing);
+                }
+                Letter::Committed(committed) => {
+                    counted.taken += committed.events.len() as u64 + 1;
+                    routed.committed.push(committed);
+                }
+                Letter::Published(verdicts) => asked(Asked::Published(verdicts)),
+                Letter::Replayed(key, replayed) => asked(Asked::Replayed(key, replayed)),
+                Letter::NewEpoch => asked(Asked::NewEpoch),
                 Letter::TakenOver(key, vehicle) => asked(Asked::TakenOver(key, vehicle)),
                 Letter::Leave(plan) => asked(Asked::Leave(plan)),
                 Letter::Stop => asked(Asked::Stop),

@@ -14,6 +14,7 @@ pub struct Extras {
     /// By fleet; fleets of which nobody wants anything are not in it.
     presence: HashMap<u32, u32>,
     every: HashMap<u32, u32>,
+    events: HashMap<u32, u32>,
 }
 
 impl Extras {
@@ -23,6 +24,7 @@ impl Extras {
             shard,
             presence: HashMap::new(),
             every: HashMap::new(),
+            events: HashMap::new(),
         }
     }
 
@@ -34,6 +36,7 @@ impl Extras {
         let counts = match extra {
             Extra::Presence => &mut self.presence,
             Extra::Every => &mut self.every,
+            Extra::Events => &mut self.events,
         };
         let count = counts.entry(id.0).or_default();
         *count = if now {
@@ -49,6 +52,16 @@ impl Extras {
             }
             _ => {}
         }
+    }
+
+    /// Whether anybody of this fleet wants it.
+    pub fn is_wanted(&self, id: FleetId, extra: Extra) -> bool {
+        let counts = match extra {
+            Extra::Presence => &self.presence,
+            Extra::Every => &self.every,
+            Extra::Events => &self.events,
+        };
+        counts.contains_key(&id.0)
     }
 }
 

@@ -16,7 +16,10 @@ use super::{
     outbound::{Audience, ENCODER_BYTES_KEPT, Names},
     ring::{Key, Ring},
 };
-use crate::limits::{MESSAGES_PER_INTERVAL_MAX, NAMES_PER_MESSAGE_MAX, PRESENCE_PER_MESSAGE_MAX};
+use crate::limits::{
+    MESSAGES_PER_INTERVAL_MAX, NAMES_PER_MESSAGE_MAX, PRESENCE_PER_MESSAGE_MAX,
+    REPLAY_BYTES_PER_TICK,
+};
 
 /// Dashboards whose interval has not elapsed, by when it does.
 #[derive(Debug, Default)]
@@ -41,6 +44,8 @@ impl Core {
     /// Step 4: sends what waits, one frame per connection that is free.
     pub(super) fn flush(&mut self, ring: &mut Ring, now: Now) {
         self.release_held(now);
+        self.catch_up_all();
+        self.replay_bytes_left = REPLAY_BYTES_PER_TICK;
         let mut flushable = std::mem::take(&mut self.flushable);
         for key in flushable.drain(..) {
             self.flush_one(ring, key, now);
@@ -79,6 +84,81 @@ impl Core {
 
     /// A dashboard's own frame: the names that it lacks, and what pends.
     fn next_frame(&mut self, key: Key, now: Now) -> Option<Frame> {
+        let is_held = self.is_held(key, now);
+        let connection = self.connections.get_mut(key)?;
+        let json = connection.json;
+        let Peer::Dashboard(dashboard) = &connection.peer else {
+            return None;
+        };
+        // Events do not wait for the interval.
+        if is_held && !dashboard.has_events() {
+            return None;
+        }
+        let (of, named) = (dashboard.fleet, dashboard.named);
+        let size = self.fleet.registry.fleet_size(of);
+        let missing = named.map_or(0, |named| size.saturating_sub(named));
+        self.outbound.clear();
+        // Whoever lacks more names gets those first.
+        if missing <= NAMES_PER_MESSAGE_MAX {
+            self.gather_events(key, now);
+            if !is_held {
+                self.gather_vehicles(key, now);
+            }
+        }
+        let Core {
+            connections,
+            fleet,
+            outbound,
+            metrics,
+            config,
+            ..
+        } = self;
+        let said = (
+            outbound.fixes.len() + outbound.known.len(),
+            outbound.changes.len(),
+        );
+        let frame = outbound.compose(
+            Audience { json, named },
+            Names { fleet, of, size },
+            config.limits.positions_per_frame_max,
+            now,
+        );
+        if let Peer::Dashboard(dashboard) = &mut connections.get_mut(key)?.peer {
+            dashboard.named = named.map(|named| named + missing.min(NAMES_PER_MESSAGE_MAX));
+            if frame.is_some() && said != (0, 0) {
+                metrics.positions_out.add(said.0 as u64);
+                metrics.presence_out.add(said.1 as u64);
+                dashboard.not_before_ms = now.mono_ms + u64::from(dashboard.min_interval_ms);
+            }
+        }
+        if frame.is_none() && self.owes(key) {
+            // A whole frame's worth of vehicles that never reported, for example: go on with the rest in the next tick.
+            self.mark_flushable(key);
+        }
+        frame
+    }
+
+    /// Whether positions and presence wait for a dashboard's interval to end. It is remembered until then.
+    fn is_held(&mut self, key: Key, now: Now) -> bool {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return false;
+        };
+        let Peer::Dashboard(dashboard) = &mut connection.peer else {
+            return false;
+        };
+        let until = dashboard.not_before_ms;
+        if until <= now.mono_ms {
+            return false;
+        }
+        if dashboard.held_until_ms == 0 || until < dashboard.held_until_ms {
+            dashboard.held_until_ms = until;
+            self.hold(until, key);
+        }
+        true
+    }
+
+    /// Takes what pends of positions and presence, as far as it has room in a frame.
+    fn gather_vehicles(&mut self, key: Key, now: Now) {
         let Core {
             connections,
             fleet,
@@ -88,113 +168,72 @@ impl Core {
             config,
             ..
         } = self;
-        let connection = connections.get_mut(key)?;
-        let json = connection.json;
+        let Some(connection) = connections.get_mut(key) else {
+            return;
+        };
         let Peer::Dashboard(dashboard) = &mut connection.peer else {
-            return None;
+            return;
         };
-        if dashboard.not_before_ms > now.mono_ms {
-            let until = dashboard.not_before_ms;
-            if dashboard.held_until_ms == 0 || until < dashboard.held_until_ms {
-                dashboard.held_until_ms = until;
-                self.hold(until, key);
-            }
-            return None;
-        }
-        let size = fleet.registry.fleet_size(dashboard.fleet);
-        let names = Names {
-            fleet,
-            of: dashboard.fleet,
-            size,
-        };
-        let missing = dashboard
-            .named
-            .map_or(0, |named| size.saturating_sub(named));
         let per_frame = config.limits.positions_per_frame_max;
-        outbound.clear();
-        if missing <= NAMES_PER_MESSAGE_MAX {
-            if let Some(pending) = &mut dashboard.presence {
-                take_lowest(pending, PRESENCE_PER_MESSAGE_MAX, |index| {
-                    let presence = fleet.presence.read(VehicleIndex(index));
-                    outbound.changes.push(PresenceChange {
-                        since_ms: presence.since_ms,
-                        vehicle: index,
-                        state: presence.state,
-                    });
+        if let Some(pending) = &mut dashboard.presence {
+            take_lowest(pending, PRESENCE_PER_MESSAGE_MAX, |index| {
+                let presence = fleet.presence.read(VehicleIndex(index));
+                outbound.changes.push(PresenceChange {
+                    since_ms: presence.since_ms,
+                    vehicle: index,
+                    state: presence.state,
                 });
-            }
-            // What gathered in an interval goes out at its end, in as many messages as it takes.
-            let room = if dashboard.min_interval_ms == 0 {
-                per_frame
-            } else {
-                per_frame * MESSAGES_PER_INTERVAL_MAX
-            };
-            if let Some(every) = &mut dashboard.every {
-                outbound.dropped = every.take_dropped();
-                every.take(room, &mut outbound.fixes);
-                dashboard.pending |= every.take_owed();
-            }
-            let mut vehicles = std::mem::take(&mut outbound.vehicles);
-            vehicles.clear();
-            // Room of their own: whatever comes all the time must not keep a snapshot waiting.
-            dashboard.take_pending(room, &mut vehicles);
-            for &vehicle in &vehicles {
-                let Some(known) = seen.read(&fleet.positions, vehicle) else {
-                    continue;
-                };
-                match dashboard.every.as_ref().map(|every| every.news(&known.fix)) {
-                    Some(News::None) => continue,
-                    // Behind those of its own that still wait.
-                    Some(News::Newer) => {
-                        if let Some(every) = &mut dashboard.every {
-                            let bytes_max = config.limits.every_queue_bytes_max;
-                            metrics.every_dropped.add(every.push(known.fix, bytes_max));
-                        }
-                        continue;
-                    }
-                    Some(News::First) => {
-                        if let Some(every) = &mut dashboard.every {
-                            every.advance(&known.fix);
-                        }
-                    }
-                    None => {}
-                }
-                if !dashboard.snapshot {
-                    outbound.fixes.push(known.fix);
-                    continue;
-                }
-                let age_ms = now.unix_ms.saturating_sub(known.received_ms);
-                let last_known = LastKnown {
-                    age_ms: u32::try_from(age_ms).unwrap_or(u32::MAX),
-                    state: fleet.presence.read(vehicle).state,
-                };
-                outbound.known.push((known.fix, last_known));
-            }
-            outbound.vehicles = vehicles;
-            dashboard.snapshot &= !dashboard.pending.is_empty();
+            });
         }
-        let said = (
-            outbound.fixes.len() + outbound.known.len(),
-            outbound.changes.len(),
-        );
-        let audience = Audience {
-            json,
-            named: dashboard.named,
+        // What gathered in an interval goes out at its end, in as many messages as it takes.
+        let room = if dashboard.min_interval_ms == 0 {
+            per_frame
+        } else {
+            per_frame * MESSAGES_PER_INTERVAL_MAX
         };
-        let frame = outbound.compose(audience, names, per_frame, now);
-        dashboard.named = dashboard
-            .named
-            .map(|named| named + missing.min(NAMES_PER_MESSAGE_MAX));
-        if frame.is_some() && said != (0, 0) {
-            metrics.positions_out.add(said.0 as u64);
-            metrics.presence_out.add(said.1 as u64);
-            dashboard.not_before_ms = now.mono_ms + u64::from(dashboard.min_interval_ms);
+        if let Some(every) = &mut dashboard.every {
+            outbound.dropped = every.take_dropped();
+            every.take(room, &mut outbound.fixes);
+            dashboard.pending |= every.take_owed();
         }
-        if frame.is_none() && self.owes(key) {
-            // A whole frame's worth of vehicles that never reported, for example: go on with the rest in the next tick.
-            self.mark_flushable(key);
+        let mut vehicles = std::mem::take(&mut outbound.vehicles);
+        vehicles.clear();
+        // Room of their own: whatever comes all the time must not keep a snapshot waiting.
+        dashboard.take_pending(room, &mut vehicles);
+        for &vehicle in &vehicles {
+            let Some(known) = seen.read(&fleet.positions, vehicle) else {
+                continue;
+            };
+            match dashboard.every.as_ref().map(|every| every.news(&known.fix)) {
+                Some(News::None) => continue,
+                // Behind those of its own that still wait.
+                Some(News::Newer) => {
+                    if let Some(every) = &mut dashboard.every {
+                        let bytes_max = config.limits.every_queue_bytes_max;
+                        metrics.every_dropped.add(every.push(known.fix, bytes_max));
+                    }
+                    continue;
+                }
+                Some(News::First) => {
+                    if let Some(every) = &mut dashboard.every {
+                        every.advance(&known.fix);
+                    }
+                }
+                None => {}
+            }
+            if !dashboard.snapshot {
+                outbound.fixes.push(known.fix);
+                continue;
+            }
+            let age_ms = now.unix_ms.saturating_sub(known.received_ms);
+            let last_known = LastKnown {
+                age_ms: u32::try_from(age_ms).unwrap_or(u32::MAX),
+                state: fleet.presence.read(vehicle).state,
+            };
+            outbound.known.push((known.fix, last_known));
         }
-        frame
+        outbound.vehicles = vehicles;
+        dashboard.snapshot &= !dashboard.pending.is_empty();
     }
 
     /// Whether a dashboard has something to come.
@@ -213,6 +252,7 @@ impl Core {
                         .every
                         .as_ref()
                         .is_some_and(|every| !every.is_empty())
+                    || dashboard.has_events()
                     || dashboard.named.is_some_and(|named| {
                         named < self.fleet.registry.fleet_size(dashboard.fleet)
                     })
@@ -261,6 +301,11 @@ fn take_lowest(set: &mut RoaringBitmap, count: usize, mut each: impl FnMut(u32))
 }
 
 impl Dashboard {
+    /// Whether there is an event to send.
+    pub(super) fn has_events(&self) -> bool {
+        self.feed.as_ref().is_some_and(|feed| feed.is_ready())
+    }
+
     /// Moves up to `count` vehicles from the pending set to `out`, beginning behind the last one taken before and going
     /// round: vehicles with low numbers that report all the time must not keep the others waiting.
     fn take_pending(&mut self, count: usize, out: &mut Vec<VehicleIndex>) {
@@ -291,7 +336,7 @@ mod tests {
     /// Vehicle 1 reports all the time; vehicles 2 to 5 must be sent as well.
     #[test]
     fn a_long_pending_set_is_sent_in_turns() {
-        let mut dashboard = Dashboard::new(FleetId(0), Counted::default());
+        let mut dashboard = Dashboard::new(FleetId(0), Counted::default(), "me");
         dashboard.pending = (1..=5).collect();
         let mut sent = Vec::new();
         for _ in 0..3 {

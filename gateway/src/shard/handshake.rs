@@ -136,7 +136,11 @@ impl Core {
                             .ok_or_else(|| self.one_too_many())?;
                         self.metrics.connections_open_dashboard.add(1);
                         (
-                            Peer::Dashboard(Box::new(Dashboard::new(fleet, counted))),
+                            Peer::Dashboard(Box::new(Dashboard::new(
+                                fleet,
+                                counted,
+                                &identity.subject,
+                            ))),
                             Speaker::Dashboard,
                             0,
                         )
@@ -155,7 +159,11 @@ impl Core {
                     message_bytes_max: self.config.limits.message_bytes_max as u32,
                     expires_ms: identity.expires_unix.saturating_mul(1_000),
                     node: Some(self.config.node.to_string()),
-                    epoch: 0,
+                    epoch: self.epoch_to_tell(),
+                    event_window: match identity.role {
+                        TokenRole::Vehicle => self.config.limits.event_window,
+                        TokenRole::Dashboard => self.config.limits.events_in_flight_max,
+                    },
                 };
                 let ends = identity.expires_unix.saturating_add(self.config.leeway_s);
                 let expires_s = u32::try_from(ends).unwrap_or(u32::MAX);

@@ -10,7 +10,10 @@ use super::{
     leaving::Plan,
     ring::{Key, sys::Doorbell},
 };
-use crate::fleet::Version;
+use crate::{
+    events::{Committed, Logged, log::Published, replay::Replayed},
+    fleet::Version,
+};
 
 /// A vehicle whose position changed, and which write of it the sender saw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +33,16 @@ pub enum Letter {
     Presence(FleetId, Vec<VehicleIndex>),
     /// Positions for those who want each one, oldest first. They come before the `Dirty` that announces them.
     Every(Vec<(FleetId, Fix)>),
+    /// Events of this fleet that are in no log (qos 0).
+    Events(Vec<(FleetId, Arc<Logged>)>),
+    /// Events that became durable.
+    Committed(Arc<Committed>),
+    /// What became of events of this shard's vehicles, sorted by connection.
+    Published(Vec<Published>),
+    /// Old events that a dashboard asked for.
+    Replayed(Key, Box<Replayed>),
+    /// The event log is another one.
+    NewEpoch,
     /// Another connection is this vehicle's own from now on.
     TakenOver(Key, VehicleIndex),
     /// Close every connection, over a while, and end.

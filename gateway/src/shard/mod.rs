@@ -12,11 +12,12 @@
 //! | `handshake`, `allowance`, `dialogue`, `subscribe` | bytes to messages, messages to table writes and filters |
 //! | [`exchange`], [`inbox`], [`dirty`] | step 2: vehicle numbers from shard to shard |
 //! | `route`, `flush` | steps 3 and 4: one frame for all who get the same, the rest pends |
+//! | `publish`, `deliver` | events: from vehicles to the log, from the log to dashboards |
 //! | `outbound` | what is to be said, as frames |
 //! | `entrance`, `gate` | how many new connections come in, and whether a storm of them is under way |
 //! | `ending`, [`leaving`] | how a connection ends, and how all of them do |
 //! | `sweep`, `stalls` | heartbeats and time-outs, a slice of the slab per tick |
-//! | [`connection`], [`slab`], [`frame`], [`clock`], `every`, `extras` | the nouns |
+//! | [`connection`], [`slab`], [`frame`], [`clock`], `every`, `extras`, `feed`, `tail` | the nouns |
 //! | [`footprint`] | what the nouns weigh, for the memory budget |
 //!
 //! [`Core`] holds the state and the rules; what of it needs the ring is given the ring. [`Shard`] ties them together.
@@ -25,6 +26,7 @@ mod allowance;
 pub mod clock;
 mod collect;
 pub mod connection;
+mod deliver;
 mod dialogue;
 pub mod dirty;
 mod ending;
@@ -32,6 +34,7 @@ mod entrance;
 mod every;
 pub mod exchange;
 mod extras;
+mod feed;
 mod flush;
 pub mod footprint;
 pub mod frame;
@@ -42,12 +45,14 @@ pub mod leaving;
 mod listener;
 mod outbound;
 pub mod pace;
+mod publish;
 pub mod ring;
 mod route;
 mod slab;
 mod stalls;
 mod subscribe;
 mod sweep;
+mod tail;
 
 use std::{collections::VecDeque, io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -63,13 +68,16 @@ use self::{
     gate::{Barometer, Gate},
     listener::Listener,
     outbound::Outbound,
+    publish::Publishers,
     ring::{Completion, Key, Ring, RingConfig, RingError, sys::Doorbell},
     slab::Slab,
     stalls::Stalls,
     sweep::Sweep,
+    tail::Tails,
 };
 use crate::{
     config,
+    events::EventLog,
     fleet::Fleet,
     limits::{Limits, REFUSALS_IN_FLIGHT_MAX, UPGRADES_PER_TICK_MAX},
     metrics::ShardMetrics,
@@ -102,6 +110,8 @@ pub struct ShardConfig {
     pub connections_max: usize,
     /// Seconds by which a token's end may be off (auth.leeway_s).
     pub leeway_s: u64,
+    /// How long a dashboard may take to acknowledge an event, in milliseconds (events.ack_wait_ms).
+    pub ack_wait_ms: u64,
     /// This node's name, for `Welcome`.
     pub node: Arc<str>,
     /// Serve `/echo`, without tokens.
@@ -117,6 +127,8 @@ pub struct Shared {
     pub census: Arc<Census>,
     /// Checks tokens.
     pub verifier: Arc<Verifier>,
+    /// Events that must arrive.
+    pub events: Arc<EventLog>,
     /// Every shard's inbox, by number.
     pub inboxes: Arc<[Arc<inbox::Inbox>]>,
 }
@@ -179,6 +191,7 @@ pub struct Core {
     fleet: Arc<Fleet>,
     census: Arc<Census>,
     verifier: Arc<Verifier>,
+    events: Arc<EventLog>,
     metrics: Arc<ShardMetrics>,
     connections: Slab<Connection>,
     /// Addresses that are counted, by slot; empty if none are.
@@ -191,6 +204,12 @@ pub struct Core {
     seen: Seen,
     exchange: Exchange,
     extras: Extras,
+    publishers: Publishers,
+    tails: Tails,
+    /// Dashboards that may have room for events of the log.
+    behind: Vec<Key>,
+    /// Bytes of events that this tick may still send to those.
+    replay_bytes_left: usize,
     outbound: Outbound,
     held: Held,
     sweep: Sweep,
@@ -242,6 +261,7 @@ impl Shard {
             fleet: shared.fleet,
             census: shared.census,
             verifier: shared.verifier,
+            events: shared.events,
             metrics,
             connections: Slab::new(config.connections_max + REFUSALS_IN_FLIGHT_MAX),
             addresses: Vec::new(),
@@ -251,6 +271,10 @@ impl Shard {
             seen: Seen::default(),
             exchange: Exchange::new(number, shared.inboxes),
             extras: Extras::new(number),
+            publishers: Publishers::default(),
+            tails: Tails::default(),
+            behind: Vec::new(),
+            replay_bytes_left: 0,
             outbound: Outbound::default(),
             held: Held::default(),
             sweep: Sweep::default(),
@@ -338,6 +362,7 @@ impl Shard {
 impl Core {
     /// Step 2. Returns how much travelled.
     fn exchange(&mut self) -> usize {
+        self.hand_to_log();
         let mut asked = Vec::new();
         let exchanged = self.exchange.run(
             &self.fleet,
@@ -351,11 +376,15 @@ impl Core {
         metrics.exchanged_in.add(exchanged.taken);
         metrics.inbox_full.add(exchanged.refused);
         metrics.every_dropped.add(exchanged.dropped);
+        metrics.events_dropped.add(exchanged.events_dropped);
         metrics.limit_hit_taken_over.add(exchanged.forgotten);
         let count = asked.len();
         for what in asked {
             match what {
                 Asked::TakenOver(key, vehicle) => self.taken_over(key, vehicle),
+                Asked::Published(verdicts) => self.published(verdicts),
+                Asked::Replayed(key, replayed) => self.replayed(key, *replayed),
+                Asked::NewEpoch => self.new_epoch(),
                 Asked::Leave(plan) => self.leave(plan),
                 Asked::Stop => self.stop(),
             }

@@ -7,7 +7,7 @@ use longhaul_codec::{
 };
 use longhaul_filter_engine::VehicleIndex;
 
-use super::{clock::Now, exchange::Seen, frame::Frame};
+use super::{clock::Now, exchange::Seen, feed::Due, frame::Frame};
 use crate::{
     fleet::{Fleet, PositionTable},
     limits::NAMES_PER_MESSAGE_MAX,
@@ -29,6 +29,12 @@ pub struct Outbound {
     pub(super) changes: Vec<PresenceChange>,
     /// Positions that were dropped, to say.
     pub(super) dropped: u64,
+    /// Events to say.
+    pub(super) events: Vec<Due>,
+    /// That events are missing, to say ahead of them.
+    pub(super) gap: Option<Message>,
+    /// Events that were dropped, to say.
+    pub(super) events_dropped: u64,
     pub(super) vehicles: Vec<VehicleIndex>,
     /// The frames made for the group at hand, by what sets its members apart.
     pub(super) shared: Vec<(Audience, Frame)>,
@@ -66,7 +72,7 @@ fn append_frame(bytes: &mut Vec<u8>, opcode: OpCode, payload: &[u8]) {
 }
 
 /// Appends an encoded message as one frame, in the encoding that its readers speak.
-fn append_encoded(bytes: &mut Vec<u8>, encoded: &Encoded<'_>, json: bool) {
+pub(super) fn append_encoded(bytes: &mut Vec<u8>, encoded: &Encoded<'_>, json: bool) {
     if json {
         // The encoder's own output always decodes.
         if let Ok(message) = decode(encoded.payload()) {
@@ -121,6 +127,9 @@ impl Outbound {
         self.known.clear();
         self.changes.clear();
         self.dropped = 0;
+        self.events.clear();
+        self.gap = None;
+        self.events_dropped = 0;
     }
 
     /// Reads the vehicles' positions; see [`Seen::read`] for those that are left out.
@@ -147,7 +156,12 @@ impl Outbound {
         let missing = audience
             .named
             .map_or(0, |named| names.size.saturating_sub(named));
-        let plain = self.changes.is_empty() && self.dropped == 0 && self.known.is_empty();
+        let plain = self.changes.is_empty()
+            && self.dropped == 0
+            && self.known.is_empty()
+            && self.events.is_empty()
+            && self.gap.is_none()
+            && self.events_dropped == 0;
         if missing == 0 && plain && self.fixes.len() <= per_frame {
             if self.fixes.is_empty() {
                 return None;
@@ -185,6 +199,7 @@ impl Outbound {
                     self.dropped
                 ),
                 id: 0,
+                missing: None,
             };
             append_encoded(&mut bytes, &self.encoder.message(&message.into()), json);
         }
@@ -201,7 +216,36 @@ impl Outbound {
             };
             append_encoded(&mut bytes, &self.encoder.message(&message.into()), json);
         }
+        self.append_events(&mut bytes, json);
         (!bytes.is_empty()).then(|| bytes.into())
+    }
+
+    /// Events, and what is to be said ahead of them. They come last: live positions do not wait for them.
+    fn append_events(&mut self, bytes: &mut Vec<u8>, json: bool) {
+        if let Some(gap) = self.gap.take() {
+            append_encoded(bytes, &self.encoder.message(&gap), json);
+        }
+        if self.events_dropped > 0 {
+            let message = Error {
+                code: ErrorCode::LimitReached,
+                message: format!(
+                    "{} events were dropped: more came than you took (limits.event_queue_bytes_max); with qos 1, those \
+                     of the log wait for you instead",
+                    self.events_dropped
+                ),
+                id: 0,
+                missing: None,
+            };
+            append_encoded(bytes, &self.encoder.message(&message.into()), json);
+        }
+        for Due { logged, again } in self.events.drain(..) {
+            let encoded = if again {
+                self.encoder.message(&logged.again())
+            } else {
+                self.encoder.message(logged.message())
+            };
+            append_encoded(bytes, &encoded, json);
+        }
     }
 }
 

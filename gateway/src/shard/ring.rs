@@ -65,7 +65,7 @@ pub enum Op {
 }
 
 /// A connection: its slot in the slab and the slot's generation, so that a late completion finds nobody.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Key {
     /// Index in the slab.
     pub slot: u32,

@@ -18,6 +18,8 @@ impl Core {
         self.route_presence();
         // Ahead of the newest positions: an `every` dashboard then knows most of those already.
         self.route_every();
+        // Ahead of them as well: whoever is owed an event gets both in one frame.
+        self.route_events();
         self.route_newest(ring, now);
     }
 
@@ -194,6 +196,7 @@ impl Dashboard {
                 .presence
                 .as_ref()
                 .is_none_or(|pending| pending.is_empty())
+            && !self.has_events()
             && self.not_before_ms <= now.mono_ms
             && lacks <= NAMES_PER_MESSAGE_MAX
     }

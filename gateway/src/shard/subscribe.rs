@@ -71,10 +71,16 @@ impl Core {
             .unwrap_or_default();
         let before = self.topics(key);
         let mut now_wanted = before;
+        let mut begin = None;
         let (kind, id) = match asked {
+            DashboardRequest::EventAck(point) => {
+                self.metrics.messages_event_ack.inc();
+                return self.event_ack(key, point, now);
+            }
             DashboardRequest::Subscribe {
                 request,
                 topics,
+                events,
                 every,
                 replace,
                 whole_fleet,
@@ -92,6 +98,7 @@ impl Core {
                 now_wanted.every = every;
                 wanted.whole |= whole_fleet;
                 self.check_size(fleet, request, &wanted, vehicles)?;
+                self.check_events(key, request, topics, events, replace)?;
                 let indexes = self.intern(fleet, request, vehicles)?;
                 wanted.vehicles.extend(&indexes);
                 self.name(key, vehicles, &indexes);
@@ -100,6 +107,10 @@ impl Core {
                     return Ok(());
                 }
                 self.set_interval(key, min_interval_ms, now);
+                if replace {
+                    self.end_feed(key, now);
+                }
+                begin = topics.wants_events().then_some((topics, events));
                 (AckKind::Subscribe, request)
             }
             DashboardRequest::Unsubscribe {
@@ -113,7 +124,9 @@ impl Core {
                 self.check_pipeline(key, request)?;
                 now_wanted.positions &= !topics.positions;
                 now_wanted.presence &= !topics.presence;
+                self.drop_topics(key, topics, now);
                 if everything {
+                    self.end_feed(key, now);
                     wanted = Wanted::default();
                     now_wanted = Wishes::default();
                 }
@@ -130,6 +143,9 @@ impl Core {
         now_wanted.every &= now_wanted.positions;
         self.wish(key, fleet, before, now_wanted);
         self.watch(key, fleet, wanted, before, now_wanted);
+        if let Some((topics, wish)) = begin {
+            self.begin_feed(key, id, topics, wish, now)?;
+        }
         let watching = match self.engine.effective(SubscriberId(key.slot)) {
             Some(VehicleSet::Whole) => WATCHING_ALL,
             Some(VehicleSet::Some(vehicles)) => vehicles.len() as u32,

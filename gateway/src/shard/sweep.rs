@@ -110,6 +110,14 @@ impl Core {
         silent_ms: u64,
         inactive_ms: u64,
     ) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let has_feed =
+            matches!(&connection.peer, Peer::Dashboard(dashboard) if dashboard.feed.is_some());
+        if has_feed {
+            self.look_at_feed(key, now);
+        }
         let settings = &self.config.connection;
         let Some(connection) = self.connections.get_mut(key) else {
             return;

@@ -77,12 +77,7 @@ use std::{
 
 use redb::ReadableDatabase;
 
-pub use self::{
-    batch::Batch,
-    error::StoreError,
-    reader::{Each, ReadOutcome, Reader},
-    retain::Retained,
-};
+pub use self::{batch::Batch, error::StoreError, reader::Reader, retain::Retained};
 use self::{
     error::{Trouble, guarded},
     folder::Folder,

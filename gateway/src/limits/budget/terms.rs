@@ -80,6 +80,7 @@ impl<'a> Sheet<'a> {
         self.dashboards();
         self.shards();
         self.under_way();
+        self.commands();
         self.kernel();
         self.terms
             .retain(|term| term.at_most.bytes() > 0 || term.usual.bytes() > 0);

@@ -103,6 +103,8 @@ fn limits_show_in_what_they_bound() {
     after.limits.control_queue_bytes_max *= 2;
     after.limits.every_queue_bytes_max *= 2;
     after.limits.vehicles_max *= 2;
+    after.limits.commands_max *= 2;
+    after.limits.commands_bytes_max *= 2;
     after.limits.handshakes_per_shard_max /= 100;
     after.limits.connections_per_address_max = 1;
     for more in [
@@ -112,6 +114,8 @@ fn limits_show_in_what_they_bound() {
         "last positions",
         "pending sets",
         "addresses by slot",
+        "commands",
+        "what commands say",
     ] {
         assert!(at_most(&after, more) > at_most(&before, more), "{more}");
     }
@@ -148,6 +152,8 @@ fn the_largest_settings_and_loads_have_a_budget() {
     limits.fleets_max = 65_535;
     limits.inbox_batches_max = 65_536;
     limits.control_queue_max = 65_536;
+    limits.commands_max = crate::limits::COMMANDS_HARD_MAX as usize;
+    limits.commands_bytes_max = crate::limits::COMMANDS_BYTES_HARD_MAX;
     limits.control_queue_bytes_max = 1 << 30;
     limits.every_queue_bytes_max = 1 << 30;
     config.receive.buffers = 32_768;

@@ -6,6 +6,7 @@ use super::*;
 use crate::config::Config;
 use crate::session::keys::SigningKey;
 use crate::session::mint::{Grant, MintError, mint};
+use crate::session::rights::Right;
 
 mod signatures;
 
@@ -69,6 +70,7 @@ fn a_good_token_says_who_its_bearer_is() {
         subject: "truck-17".to_owned(),
         expires_unix: NOW + 60,
         token_id: None,
+        may: Rights::default(),
     };
     let both = verifier(vec![secret(None), public(PUBLIC_PEM, None)]);
     assert_eq!(both.verify(&hs256(&claims()), NOW), Ok(expected.clone()));
@@ -89,6 +91,7 @@ fn each_claim_is_checked() {
     use TokenError::{ControlCharacter, Empty, Expired, Missing, NotYetValid, TooLong, Type};
     let string = "a string";
     let number = "a number of seconds";
+    let rights = "a list of strings";
     let verifier = verifier(vec![secret(None)]);
     for (claim, value, error) in [
         ("sub", Value::Null, Missing("sub")),
@@ -160,6 +163,30 @@ fn each_claim_is_checked() {
         ),
         ("exp", Value::Null, Missing("exp")),
         (
+            "may",
+            json!("command"),
+            Type {
+                claim: "may",
+                expected: rights,
+            },
+        ),
+        (
+            "may",
+            json!(["command", 7]),
+            Type {
+                claim: "may",
+                expected: rights,
+            },
+        ),
+        (
+            "may",
+            json!({ "command": true }),
+            Type {
+                claim: "may",
+                expected: rights,
+            },
+        ),
+        (
             "exp",
             json!("tomorrow"),
             Type {
@@ -222,6 +249,26 @@ fn each_claim_is_checked() {
 }
 
 #[test]
+fn a_dashboard_may_command_if_its_token_says_so() {
+    let verifier = verifier(vec![secret(None)]);
+    for (role, may, command) in [
+        ("dashboard", json!(["command"]), true),
+        ("dashboard", json!(["fly", "command"]), true),
+        ("dashboard", json!(["fly", "Command"]), false),
+        ("dashboard", json!([]), false),
+        ("dashboard", Value::Null, false),
+        ("vehicle", json!(["command"]), false),
+    ] {
+        let mut claims = with("role", json!(role));
+        claims["may"] = may.clone();
+        let identity = verifier.verify(&hs256(&claims), NOW).expect("it is good");
+        assert_eq!(identity.may, Rights { command }, "{role} {may}");
+    }
+    let identity = verifier.verify(&hs256(&claims()), NOW).expect("it is good");
+    assert!(!identity.may.command, "no claim, no right");
+}
+
+#[test]
 fn issuer_and_audience_are_checked_if_configured() {
     let verifier = verifier_with(vec![secret(None)], |auth| {
         auth.issuer = Some("fleetco".to_owned());
@@ -270,6 +317,7 @@ fn a_minted_token_is_accepted() {
         kid: Some("2026".to_owned()),
         issuer: Some("fleetco".to_owned()),
         audience: Some("longhaul".to_owned()),
+        may: vec![Right::Command],
     };
     let keys = vec![secret(Some("2026")), public(PUBLIC_PEM, Some("2026"))];
     let verifier = verifier_with(keys, |auth| {
@@ -294,7 +342,7 @@ fn a_minted_token_is_accepted() {
             ),
             (Role::Dashboard, "berlin", "ops")
         );
-        assert!(identity.token_id.is_some());
+        assert!(identity.token_id.is_some() && identity.may.command);
     }
     let nameless = Grant {
         subject: String::new(),

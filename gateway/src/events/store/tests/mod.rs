@@ -1,6 +1,8 @@
 use std::{ops::ControlFlow, path::Path, sync::Arc};
 
-use super::{Batch, LogFleet, ReadOutcome, Reader, Recovered, Store, StoreOptions, faults::Faults};
+use super::{
+    Batch, LogFleet, Reader, Recovered, Store, StoreOptions, faults::Faults, reader::ReadOutcome,
+};
 
 mod damage;
 mod failure;

@@ -5,6 +5,7 @@ use longhaul_filter_engine::footprint as filters;
 
 use super::{NOTHING, Sheet, growing, grown, size};
 use crate::{
+    events::commands,
     limits::{
         CONTROL_BODY_BYTES_MAX, CONTROL_CONNECTIONS_MAX, CONTROL_HEADER_BYTES_MAX,
         DRAIN_TEXT_BYTES_MAX, ERROR_TEXT_BYTES_MAX, EVERY_BACKLOG_MAX, MESSAGE_OVERHEAD_BYTES,
@@ -178,6 +179,26 @@ impl Sheet<'_> {
         ] {
             self.add(part, name, NOTHING, (count, each), why);
         }
+    }
+
+    /// Of the whole node, however many connections it has.
+    pub(super) fn commands(&mut self) {
+        let limits = &self.config.limits;
+        let (count, bytes) = (limits.commands_max, limits.commands_bytes_max);
+        self.add(
+            Part::UnderWay,
+            "commands",
+            NOTHING,
+            (size(count), size(commands::WEIGHT_BYTES)),
+            "limits.commands_max of them, and results, each of a vehicle and a user of its own",
+        );
+        self.add(
+            Part::UnderWay,
+            "what commands say",
+            NOTHING,
+            (1, bytes),
+            "limits.commands_bytes_max of payloads and texts",
+        );
     }
 
     /// The longest letter to a shard, while its inbox has room: of a tick's positions for dashboards with delivery Every,

@@ -1,0 +1,271 @@
+//! How the log begins and ends: the folder is opened, or waited for; what was kept comes back; in the end the folder is
+//! let go of, so that another process of this node may have it.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, PoisonError},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+
+use super::{
+    super::{
+        Committed, LogState,
+        consumers::Cursor,
+        handle::{Inlets, Request},
+        hold::Holds,
+        replay::{Replay, ReplayRequest},
+        store::{Batch, LogFleet, Recovered, Store, StoreError, StoreOptions},
+    },
+    Ended, Numbered, Place, Published, Refused, Setting, Writer,
+    batch::Gathered,
+    chores::Chores,
+    drain, number_of,
+    post::Post,
+    unix_ms,
+};
+use crate::shard::{connection::place, inbox::Letter};
+
+/// How often a folder that another process has is tried again.
+const TRY_EVERY: Duration = Duration::from_millis(100);
+/// How often that is said.
+const SAY_EVERY: Duration = Duration::from_secs(10);
+
+/// A store, and what was in it.
+pub(super) type Opened = (Store, Recovered);
+
+/// The thread that reads. It ends soon after `stop` is dropped.
+struct Reading {
+    stop: Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+/// Opens the folder.
+pub(super) fn open(setting: &Setting) -> Result<Opened, StoreError> {
+    let options = StoreOptions {
+        free_bytes_min: setting.events.free_bytes_min,
+        ..StoreOptions::default()
+    };
+    Store::open(&setting.directory, options, unix_ms())
+}
+
+/// The thread: until the process ends.
+pub(super) fn run(setting: Setting, inlets: Inlets, opened: Option<Opened>) {
+    let Inlets { requests, replays } = inlets;
+    let mut post = Post::new(Arc::clone(&setting.inboxes), Arc::clone(&setting.metrics));
+    let opened = match opened {
+        Some(opened) => opened,
+        None => match wait(&setting, &requests, &mut post) {
+            Some(opened) => opened,
+            None => return,
+        },
+    };
+    let (writer, reading) = match Writer::begin(setting.clone(), opened, (requests, &replays), post)
+    {
+        Ok(begun) => begun,
+        Err(error) => {
+            tracing::error!(%error, "the event log cannot start its reader");
+            setting.log.set_state(LogState::Off);
+            return;
+        }
+    };
+    let (requests, mut post) = writer.until_closed(reading);
+    // Shards may still publish, and dashboards may still ask.
+    loop {
+        drain(&replays);
+        if refuse(&setting, &requests, &mut post, LogState::Closed).is_some() {
+            return;
+        }
+    }
+}
+
+/// Waits for the folder. `None`: the process ends first.
+fn wait(setting: &Setting, requests: &Receiver<Request>, post: &mut Post) -> Option<Opened> {
+    let mut said = Instant::now();
+    loop {
+        match open(setting) {
+            Ok(opened) => return Some(opened),
+            Err(error) => {
+                if said.elapsed() >= SAY_EVERY {
+                    said = Instant::now();
+                    tracing::warn!(%error, "the event log is not open yet");
+                }
+            }
+        }
+        let until = Instant::now() + TRY_EVERY;
+        while Instant::now() < until {
+            if let Some(Ended::Stopped) = refuse(setting, requests, post, LogState::Opening) {
+                return None;
+            }
+        }
+    }
+}
+
+/// Refuses what comes, for a moment.
+fn refuse(
+    setting: &Setting,
+    requests: &Receiver<Request>,
+    post: &mut Post,
+    state: LogState,
+) -> Option<Ended> {
+    post.again();
+    match requests.recv_timeout(TRY_EVERY) {
+        Ok(Request::Publish(events)) => {
+            for publish in events {
+                setting.log.settled(1, publish.bytes());
+                let (shard, key) = place(publish.from);
+                let published = Published {
+                    key,
+                    message_id: publish.event.message_id,
+                    verdict: Err(Refused::State(state)),
+                };
+                post.send(shard, Letter::Published(vec![published]));
+            }
+            None
+        }
+        Ok(Request::Close) | Err(RecvTimeoutError::Timeout) => None,
+        Ok(Request::Stop) | Err(RecvTimeoutError::Disconnected) => Some(Ended::Stopped),
+    }
+}
+
+impl Writer {
+    /// A writer on an open store, and the thread that reads; that one ends with what is returned.
+    fn begin(
+        setting: Setting,
+        (store, recovered): Opened,
+        (requests, replays): (Receiver<Request>, &Receiver<ReplayRequest>),
+        post: Post,
+    ) -> std::io::Result<(Writer, Reading)> {
+        let numbered = Numbered::default();
+        let (stop, stopped) = bounded(0);
+        let thread = Replay {
+            requests: replays.clone(),
+            reader: store.reader(),
+            numbers: Arc::new({
+                let numbered = Arc::clone(&numbered);
+                move |fleet| number_of(&numbered, fleet)
+            }),
+            log: Arc::clone(&setting.log),
+            fleet: Arc::clone(&setting.fleet),
+            inboxes: Arc::clone(&setting.inboxes),
+            stop: stopped,
+        }
+        .spawn()?;
+        let mut writer = Writer {
+            store,
+            requests,
+            batch: Batch::default(),
+            gathered: Gathered::default(),
+            places: HashMap::new(),
+            numbered,
+            by_name: HashMap::new(),
+            next_number: 0,
+            senders: HashMap::new(),
+            touched: HashSet::new(),
+            holds: Holds::default(),
+            post,
+            retry_at: None,
+            broken: false,
+            chores: Chores::new(),
+            name: String::new(),
+            record: Vec::new(),
+            setting,
+        };
+        writer.adopt(recovered);
+        writer.setting.log.set_state(LogState::Open);
+        writer.setting.metrics.writable.set(1);
+        Ok((writer, Reading { stop, thread }))
+    }
+
+    /// What is on the disk counts.
+    pub(super) fn adopt(&mut self, recovered: Recovered) {
+        let log = &self.setting.log;
+        if let Some(aside) = &recovered.set_aside {
+            self.setting.metrics.set_aside.inc();
+            tracing::error!(
+                damaged = %aside.display(),
+                epoch = recovered.epoch,
+                "the event log was damaged and has been set aside; a new one begins, and dashboards are told that \
+                 events are missing"
+            );
+        }
+        let before = log.epoch();
+        log.set_epoch(recovered.epoch);
+        self.places.clear();
+        self.senders.clear();
+        self.by_name.clear();
+        self.numbered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+        self.next_number = 0;
+        for kept in recovered.fleets {
+            self.next_number = self.next_number.max(kept.number.0 + 1);
+            let at = Place {
+                number: LogFleet(kept.number.0),
+                last: kept.last,
+                known: true,
+            };
+            match self.setting.fleet.registry.fleet(&kept.name) {
+                Ok(fleet) => {
+                    let missed = kept.last != self.setting.log.last(fleet);
+                    self.setting.log.set_first(fleet, kept.first);
+                    self.setting.log.set_last(fleet, kept.last);
+                    self.settle(fleet, at);
+                    if missed {
+                        // Events whose write was said to have failed, and which are there after all.
+                        self.tell(&Arc::new(Committed {
+                            fleet,
+                            through: kept.last,
+                            events: Vec::new(),
+                        }));
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(fleet = kept.name, %error, "its events are kept and not served");
+                    self.by_name.insert(kept.name, at);
+                }
+            }
+        }
+        for (key, value) in &recovered.cursors {
+            if let (Ok(key), Some(cursor)) = (std::str::from_utf8(key), Cursor::read(value)) {
+                self.setting.log.consumers.restore(key, cursor);
+            }
+        }
+        if before != 0 && before != recovered.epoch {
+            self.post.send_all(|| Letter::NewEpoch);
+        }
+        tracing::info!(
+            epoch = recovered.epoch,
+            fleets = self.places.len(),
+            consumers = self.setting.log.consumers.len(),
+            "the event log is open"
+        );
+    }
+
+    /// Works, lets go of the folder, and gives back what is still needed.
+    fn until_closed(mut self, reading: Reading) -> (Receiver<Request>, Post) {
+        let ended = self.run();
+        self.setting.log.set_state(LogState::Closed);
+        self.setting.metrics.writable.set(0);
+        if ended == Ended::Stopped {
+            // Read again at once, where the process ends.
+            let _ = self.setting.log.ask(Request::Stop);
+        }
+        let Writer {
+            store,
+            requests,
+            post,
+            ..
+        } = self;
+        // Whoever reads has the folder as well.
+        let Reading { stop, thread } = reading;
+        drop(stop);
+        let _ = thread.join();
+        drop(store);
+        tracing::info!("the event log is closed");
+        (requests, post)
+    }
+}

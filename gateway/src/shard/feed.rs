@@ -1,0 +1,388 @@
+//! What a dashboard is owed of events: what waits for its socket, what it has not acknowledged, and how far it is. Pure:
+//! numbers and references in, events to send out.
+//!
+//! The log is the queue. A dashboard that keeps up gets each event as it becomes durable; one that does not gets none
+//! for a while, and what it missed comes from the log, when it has room. So whatever it watches, its memory is bounded,
+//! and nothing is lost.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use longhaul_codec::EventRange;
+
+use crate::events::{Logged, consumers::Consumer, replay::TopicFilter};
+
+/// How far a dashboard is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// It has caught up: new events come to it as they become durable.
+    Live,
+    /// It has to look at this event of the log next.
+    Behind(u64),
+    /// The same, and somebody reads it from the disk.
+    Reading(u64),
+}
+
+/// Bounds of one dashboard.
+#[derive(Debug, Clone, Copy)]
+pub struct FeedLimits {
+    /// Events that it may have without an acknowledgement.
+    pub window: usize,
+    /// Bytes that wait for its socket.
+    pub bytes_max: usize,
+}
+
+/// A dashboard's events.
+#[derive(Debug)]
+pub struct Feed {
+    /// Which ones.
+    pub topics: TopicFilter,
+    /// It acknowledges, and gets each one at least once.
+    pub acknowledged: bool,
+    /// See [`Progress`].
+    pub progress: Progress,
+    /// The durable consumer whose cursor it moves.
+    pub consumer: Option<Arc<Consumer>>,
+    queue: VecDeque<Arc<Logged>>,
+    /// How many of them are in the log.
+    logged: usize,
+    bytes: usize,
+    /// Sent and not acknowledged, oldest first.
+    in_flight: VecDeque<u64>,
+    /// Since when nothing of that was acknowledged (the shard's clock, ms).
+    waiting_since_ms: u64,
+    acked: u64,
+    /// The highest one that was ever sent, by this connection or, as far as is known, by an earlier one.
+    sent: u64,
+    /// Events that did not fit, to be told.
+    dropped: u64,
+    /// Events that are gone, to be told.
+    gap: Option<EventRange>,
+}
+
+/// An event to send.
+#[derive(Debug, Clone)]
+pub struct Due {
+    /// The event.
+    pub logged: Arc<Logged>,
+    /// It may have been sent before.
+    pub again: bool,
+}
+
+/// Why an acknowledgement was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BadAck {
+    /// It is ahead of what was sent.
+    NotSent(u64),
+}
+
+impl Feed {
+    /// One that begins behind event `at`, of which those up to `sent` may have been sent before.
+    pub fn new(topics: TopicFilter, acknowledged: bool, at: u64, sent: u64) -> Feed {
+        Feed {
+            topics,
+            acknowledged,
+            progress: if acknowledged {
+                Progress::Behind(at + 1)
+            } else {
+                Progress::Live
+            },
+            consumer: None,
+            queue: VecDeque::new(),
+            logged: 0,
+            bytes: 0,
+            in_flight: VecDeque::new(),
+            waiting_since_ms: 0,
+            acked: at,
+            sent: sent.max(at),
+            dropped: 0,
+            gap: None,
+        }
+    }
+
+    /// How many more events of the log it can take now.
+    pub fn room(&self, limits: FeedLimits) -> usize {
+        if self.bytes >= limits.bytes_max {
+            return 0;
+        }
+        limits
+            .window
+            .saturating_sub(self.in_flight.len() + self.logged)
+    }
+
+    /// Bytes that it can take now.
+    pub fn bytes_left(&self, limits: FeedLimits) -> usize {
+        limits.bytes_max.saturating_sub(self.bytes)
+    }
+
+    /// An event that became durable just now, or one that is in no log. Whose vehicle it watches. Returns whether there
+    /// is something to send, and how many were dropped.
+    pub fn offer(&mut self, logged: &Arc<Logged>, limits: FeedLimits) -> (bool, u64) {
+        if !self.topics.takes(logged.topic()) {
+            return (false, 0);
+        }
+        let before = self.dropped;
+        if logged.sequence == 0 {
+            if self.bytes + logged.bytes() <= limits.bytes_max {
+                self.push(Arc::clone(logged));
+            } else {
+                self.dropped += 1;
+            }
+        } else if !self.acknowledged {
+            self.push(Arc::clone(logged));
+            while self.bytes > limits.bytes_max && self.queue.len() > 1 {
+                self.pop();
+                self.dropped += 1;
+            }
+        } else if self.progress == Progress::Live {
+            if self.room(limits) > 0 {
+                self.push(Arc::clone(logged));
+            } else {
+                self.progress = Progress::Behind(logged.sequence);
+            }
+        }
+        (self.is_ready(), self.dropped - before)
+    }
+
+    /// An event that was asked for: within [`Feed::room`].
+    pub fn push(&mut self, logged: Arc<Logged>) {
+        self.bytes += logged.bytes();
+        self.logged += usize::from(logged.sequence > 0);
+        self.queue.push_back(logged);
+    }
+
+    fn pop(&mut self) -> Option<Arc<Logged>> {
+        let logged = self.queue.pop_front()?;
+        self.bytes -= logged.bytes();
+        self.logged -= usize::from(logged.sequence > 0);
+        if self.queue.is_empty() {
+            // An idle dashboard keeps no room.
+            self.queue = VecDeque::new();
+        }
+        Some(logged)
+    }
+
+    /// These will never come.
+    pub fn missing(&mut self, range: EventRange) {
+        // One message says all that is missing.
+        self.gap = Some(match self.gap {
+            Some(known) if known.epoch == range.epoch => EventRange {
+                first: known.first.min(range.first),
+                last: known.last.max(range.last),
+                ..known
+            },
+            _ => range,
+        });
+    }
+
+    /// Whether there is something to send.
+    pub fn is_ready(&self) -> bool {
+        !self.queue.is_empty() || self.gap.is_some() || self.dropped > 0
+    }
+
+    /// Takes what is to be told ahead of the events: what is gone, and how many were dropped.
+    pub fn take_news(&mut self) -> (Option<EventRange>, u64) {
+        (self.gap.take(), std::mem::take(&mut self.dropped))
+    }
+
+    /// Takes events to send, up to `bytes_max` beyond the first.
+    pub fn take(&mut self, bytes_max: usize, now_ms: u64, into: &mut Vec<Due>) {
+        let mut bytes = 0;
+        while bytes < bytes_max
+            && let Some(logged) = self.pop()
+        {
+            bytes += logged.bytes();
+            let sequence = logged.sequence;
+            let again = sequence > 0 && self.acknowledged && sequence <= self.sent;
+            if sequence > 0 && self.acknowledged {
+                if self.in_flight.is_empty() {
+                    self.waiting_since_ms = now_ms;
+                }
+                self.in_flight.push_back(sequence);
+            }
+            self.sent = self.sent.max(sequence);
+            into.push(Due { logged, again });
+        }
+        if let Some(consumer) = &self.consumer {
+            consumer.sent(self.sent);
+        }
+    }
+
+    /// Everything up to `sequence` is done with. Returns how many events that were.
+    ///
+    /// # Errors
+    /// It was not sent yet.
+    pub fn ack(&mut self, sequence: u64, now_ms: u64, unix_ms: u64) -> Result<usize, BadAck> {
+        if sequence > self.sent {
+            return Err(BadAck::NotSent(self.sent));
+        }
+        let before = self.in_flight.len();
+        while self
+            .in_flight
+            .front()
+            .is_some_and(|front| *front <= sequence)
+        {
+            self.in_flight.pop_front();
+        }
+        if self.in_flight.is_empty() {
+            self.in_flight = VecDeque::new();
+        }
+        self.waiting_since_ms = now_ms;
+        self.acked = self.acked.max(sequence);
+        if let Some(consumer) = &self.consumer {
+            consumer.ack(self.acked, unix_ms);
+        }
+        Ok(before - self.in_flight.len())
+    }
+
+    /// Nothing waits and nothing is in flight: everything up to `through`, where it is live, is none of its business.
+    pub fn settle(&mut self, through: u64, unix_ms: u64) {
+        if self.progress == Progress::Live && self.in_flight.is_empty() && self.logged == 0 {
+            self.acked = self.acked.max(through);
+            self.sent = self.sent.max(through);
+            if let Some(consumer) = &self.consumer {
+                consumer.ack(self.acked, unix_ms);
+            }
+        }
+    }
+
+    /// Whether an acknowledgement is overdue.
+    pub fn is_overdue(&self, now_ms: u64, wait_ms: u64) -> bool {
+        !self.in_flight.is_empty() && now_ms.saturating_sub(self.waiting_since_ms) >= wait_ms
+    }
+
+    /// Goes back to the first event that is not acknowledged.
+    pub fn go_back(&mut self) {
+        self.in_flight = VecDeque::new();
+        let passing: Vec<_> = self
+            .queue
+            .drain(..)
+            .filter(|logged| logged.sequence == 0)
+            .collect();
+        (self.logged, self.bytes) = (0, 0);
+        for logged in passing {
+            self.push(logged);
+        }
+        self.progress = Progress::Behind(self.acked + 1);
+    }
+
+    /// A dashboard that was live has missed what came behind `through`.
+    pub fn missed(&mut self, through: u64) {
+        if self.acknowledged && self.progress == Progress::Live {
+            self.progress = Progress::Behind(through + 1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use longhaul_codec::Event;
+    use longhaul_filter_engine::VehicleIndex;
+
+    use super::*;
+
+    const LIMITS: FeedLimits = FeedLimits {
+        window: 3,
+        bytes_max: 10_000,
+    };
+
+    fn logged(sequence: u64, topic: &str) -> Arc<Logged> {
+        let event = Event {
+            topic: topic.to_owned(),
+            ..Event::default()
+        };
+        Arc::new(Logged::new(event, VehicleIndex(1), sequence, 7))
+    }
+
+    fn taken(feed: &mut Feed) -> Vec<(u64, bool)> {
+        let mut due = Vec::new();
+        feed.take(usize::MAX, 0, &mut due);
+        due.iter()
+            .map(|due| (due.logged.sequence, due.again))
+            .collect()
+    }
+
+    fn live() -> Feed {
+        let mut feed = Feed::new(TopicFilter::All, true, 10, 10);
+        assert_eq!(feed.progress, Progress::Behind(11));
+        feed.progress = Progress::Live;
+        feed
+    }
+
+    #[test]
+    fn a_full_window_falls_behind_and_loses_nothing() {
+        let mut feed = live();
+        for sequence in 11..=15 {
+            feed.offer(&logged(sequence, "door"), LIMITS);
+        }
+        assert_eq!(
+            taken(&mut feed),
+            [(11, false), (12, false), (13, false)],
+            "the window"
+        );
+        assert_eq!(feed.progress, Progress::Behind(14));
+        assert_eq!(feed.room(LIMITS), 0);
+        assert_eq!(feed.ack(12, 0, 0), Ok(2));
+        assert_eq!(feed.room(LIMITS), 2);
+        assert_eq!(feed.ack(12, 0, 0), Ok(0), "again");
+        assert_eq!(feed.ack(14, 0, 0), Err(BadAck::NotSent(13)));
+        assert_eq!(feed.acked, 12);
+    }
+
+    #[test]
+    fn what_is_not_acknowledged_in_time_is_sent_again_and_says_so() {
+        let mut feed = live();
+        for sequence in [11, 13] {
+            feed.offer(&logged(sequence, "door"), LIMITS);
+        }
+        assert_eq!(taken(&mut feed), [(11, false), (13, false)]);
+        assert_eq!(feed.ack(11, 1_000, 0), Ok(1));
+        assert!(!feed.is_overdue(1_999, 1_000) && feed.is_overdue(2_000, 1_000));
+        feed.offer(&logged(0, "passing"), LIMITS);
+        feed.go_back();
+        assert_eq!(feed.progress, Progress::Behind(12));
+        feed.push(logged(13, "door"));
+        feed.push(logged(14, "door"));
+        assert_eq!(taken(&mut feed), [(0, false), (13, true), (14, false)]);
+    }
+
+    #[test]
+    fn whoever_does_not_acknowledge_loses_the_oldest() {
+        let mut feed = Feed::new(TopicFilter::Some(vec!["door".into()]), false, 0, 0);
+        let bytes = logged(1, "door").bytes();
+        let limits = FeedLimits {
+            window: 1,
+            bytes_max: 2 * bytes,
+        };
+        let mut dropped = 0;
+        for sequence in 1..=5 {
+            dropped += feed.offer(&logged(sequence, "door"), limits).1;
+        }
+        let other = feed.offer(&logged(6, "fence"), limits);
+        assert_eq!(other, (false, 0), "not its topic");
+        assert_eq!(feed.offer(&logged(0, "door"), limits), (true, 1), "full");
+        assert_eq!(dropped, 3);
+        assert_eq!(feed.take_news(), (None, 4));
+        assert_eq!(taken(&mut feed), [(4, false), (5, false)]);
+        assert!(!feed.is_ready());
+    }
+
+    #[test]
+    fn a_quiet_one_moves_on_and_gaps_are_one() {
+        let mut feed = live();
+        feed.settle(20, 0);
+        assert_eq!(feed.acked, 20, "none of it was for it");
+        feed.offer(&logged(21, "door"), LIMITS);
+        feed.settle(30, 0);
+        assert_eq!(feed.acked, 20, "one waits");
+        let range = |first, last| EventRange {
+            epoch: 7,
+            first,
+            last,
+        };
+        feed.missing(range(5, 9));
+        feed.missing(range(10, 12));
+        assert_eq!(feed.take_news().0, Some(range(5, 12)));
+        feed.missed(25);
+        assert_eq!(feed.progress, Progress::Behind(26));
+    }
+}
