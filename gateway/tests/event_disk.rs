@@ -119,16 +119,20 @@ fn numbers(dashboard: &mut Client, count: u64) -> Vec<u64> {
 fn a_full_disk_refuses_events_and_nothing_else() {
     // Refused ahead of time by the bound, and met by the write itself.
     for free_bytes_min in ["4194304", "0"] {
-        let Some(disk) = SmallDisk::or_skip(12 << 20) else {
+        let Some(disk) = SmallDisk::or_skip(24 << 20) else {
             return;
         };
         let setting = format!("events.free_bytes_min={free_bytes_min}");
-        let settings = [&*setting, "limits.bytes_per_second_max=0"];
+        let settings = [
+            &*setting,
+            "limits.bytes_per_second_max=0",
+            "limits.messages_per_second_max=0",
+        ];
         let gateway = start(2, disk.path(), &settings);
         let mut truck = Client::vehicle(&gateway, "truck-1");
         // Somebody else needs the disk as well.
         let ballast = disk.path().join("ballast");
-        fs::write(&ballast, vec![0; 3 << 20]).expect("there is room");
+        fs::write(&ballast, vec![0; 10 << 20]).expect("there is room");
         let mut taken = 0;
         while publish(&mut truck, taken + 1) {
             taken += 1;
@@ -159,7 +163,7 @@ fn a_full_disk_refuses_events_and_nothing_else() {
         eventually("it writes again", || publish(&mut truck, taken + 1));
         assert_eq!(numbers(&mut reader, 1), [taken + 1]);
         drop(gateway);
-        let gateway = start(1, disk.path(), &[&setting]);
+        let gateway = start(1, disk.path(), &settings);
         let all: Vec<_> = (1..=taken + 1).collect();
         let mut reader = from_the_beginning(&gateway, "reader");
         assert_eq!(numbers(&mut reader, taken + 1), all, "after a restart");
@@ -227,6 +231,7 @@ fn a_log_is_handed_from_process_to_process() {
         "events.free_bytes_min=0",
         "drain.grace_ms=0",
         "drain.window_ms=4000",
+        "limits.messages_per_second_max=0",
     ];
     let mut old = start(2, folder.path(), &settings);
     let mut truck = Client::vehicle(&old, "truck-1");
