@@ -180,6 +180,7 @@ impl Writer {
             orders: Orders::new(setting.commands),
             post,
             retry_at: None,
+            said: None,
             broken: false,
             chores: Chores::new(),
             name: String::new(),

@@ -17,6 +17,8 @@ use crate::{
     shard::{connection::place, inbox::Letter},
 };
 
+/// How often the same trouble is said.
+const SAY_EVERY: Duration = Duration::from_secs(30);
 /// How long to wait after a failure before the next try.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -49,6 +51,9 @@ impl Writer {
 
     /// The batch is on the disk: the log ends later, and whoever has caught up gets its events from memory.
     fn durable(&mut self, began: Instant) {
+        if self.said.take().is_some() {
+            tracing::info!("the event log writes again");
+        }
         let metrics = &self.setting.metrics;
         metrics.commits.inc();
         metrics.events.add(self.gathered.new.len() as u64);
@@ -97,11 +102,14 @@ impl Writer {
         let metrics = &self.setting.metrics;
         metrics.errors.inc();
         metrics.events_refused.add(self.gathered.new.len() as u64);
-        tracing::error!(
-            %error,
-            events = self.gathered.new.len(),
-            "the event log cannot write: events with qos 1 are refused until it can; positions are not touched"
-        );
+        if self.said.is_none_or(|said| said.elapsed() >= SAY_EVERY) {
+            self.said = Some(Instant::now());
+            tracing::error!(
+                %error,
+                events = self.gathered.new.len(),
+                "the event log cannot write: events with qos 1 are refused until it can; positions are not touched"
+            );
+        }
         let now_ms = unix_ms();
         for answer in &mut self.gathered.answers {
             if answer.verdict.is_ok() && !answer.again {
@@ -146,7 +154,10 @@ impl Writer {
                     self.adopt(recovered);
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "the event log cannot be opened again yet");
+                    if self.said.is_none_or(|said| said.elapsed() >= SAY_EVERY) {
+                        self.said = Some(Instant::now());
+                        tracing::warn!(%error, "the event log cannot be opened again yet");
+                    }
                     return;
                 }
             }
@@ -155,7 +166,6 @@ impl Writer {
         self.retry_at = None;
         self.setting.log.set_state(LogState::Open);
         self.setting.metrics.writable.set(1);
-        tracing::info!("the event log takes events again");
     }
 
     /// The verdicts.

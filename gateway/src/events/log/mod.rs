@@ -210,6 +210,8 @@ struct Writer {
     post: Post,
     /// When to try again after a failure. `None`: nothing is wrong.
     retry_at: Option<Instant>,
+    /// When trouble was last said.
+    said: Option<Instant>,
     /// The store has to be opened again first.
     broken: bool,
     chores: chores::Chores,

@@ -53,8 +53,9 @@ impl Disk {
 }
 
 impl StorageBackend for Disk {
+    /// The library grows the file by whole pages and insists on them. Part of a page at the end is none.
     fn len(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len())
+        whole_pages(&self.file)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
@@ -92,6 +93,11 @@ impl StorageBackend for Disk {
 const PAGE: usize = 4096;
 const PAGE_U64: u64 = PAGE as u64;
 
+fn whole_pages(file: &File) -> io::Result<u64> {
+    let len = file.metadata()?.len();
+    Ok(len - len % PAGE_U64)
+}
+
 /// The file as it is, and what was written over it, in memory. Opening writes a page or two, closing some more.
 #[derive(Debug)]
 pub struct Overlay {
@@ -103,7 +109,7 @@ pub struct Overlay {
 impl Overlay {
     pub fn new(file: Arc<File>) -> io::Result<Overlay> {
         Ok(Overlay {
-            len: AtomicU64::new(file.metadata()?.len()),
+            len: AtomicU64::new(whole_pages(&file)?),
             file,
             pages: Mutex::default(),
         })

@@ -6,7 +6,7 @@
 //! | `events.redb.new` | a store that is being made; it gets its name when it is complete |
 //! | `epoch` | the epoch of the store, in digits, for the case that it cannot be opened any more |
 //! | `opening` | there while the store is being opened, see [`Folder::opening`] |
-//! | `lock` | locked as long as the process lives |
+//! | `lock` | locked as long as the process has the folder |
 //! | `damaged-<unix ms>` | a store that could not be used, and its epoch |
 
 use std::{
@@ -31,13 +31,18 @@ const SAME_NAMES_MAX: u64 = 10_000;
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
-    /// Locked until it is closed.
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for Folder {
+    /// Closing would not do: a thread that has unshared its descriptor table since has a copy, which keeps the lock.
+    fn drop(&mut self) {
+        let _ = self.lock.unlock();
+    }
 }
 
 impl Folder {
-    /// Makes the folder if need be, and locks it. Call it before any thread unshares its descriptor table: a copy of a
-    /// locked descriptor would keep the lock.
+    /// Makes the folder if need be, and locks it.
     pub fn open(path: &Path) -> Result<Folder, StoreError> {
         let unusable = |error| StoreError::io(path, error);
         DirBuilder::new()
@@ -54,7 +59,7 @@ impl Folder {
         match lock.try_lock() {
             Ok(()) => Ok(Folder {
                 path: path.to_owned(),
-                _lock: lock,
+                lock,
             }),
             Err(TryLockError::WouldBlock) => Err(StoreError::Locked {
                 path: path.to_owned(),
