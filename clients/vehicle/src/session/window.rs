@@ -17,6 +17,9 @@ pub(crate) struct Window {
     answer_within: Duration,
     /// Sent and not answered, in order.
     in_flight: VecDeque<u64>,
+    /// Answered behind the first one in flight. The gateway knows a window of an event's successors and no more, so one
+    /// that was lost on the way, for example to a rate, must not fall further behind.
+    passed: usize,
     /// The last event that does not have to be sent (again) on this connection.
     sent_to: u64,
     /// Refused for now, and when to send it again.
@@ -35,6 +38,7 @@ impl Window {
             retry,
             answer_within,
             in_flight: VecDeque::new(),
+            passed: 0,
             sent_to: 0,
             refused: None,
             refusals: 0,
@@ -45,7 +49,7 @@ impl Window {
     /// Whether one more may be sent now, and behind which.
     pub(crate) fn may_send_after(&self, now: Instant) -> Option<u64> {
         let held = self.refused.is_some_and(|(_, until)| now < until);
-        (!held && self.in_flight.len() < self.size).then_some(self.sent_to)
+        (!held && self.in_flight.len() + self.passed < self.size).then_some(self.sent_to)
     }
 
     /// The event that comes behind the one that [`Window::may_send_after`] named was sent.
@@ -80,6 +84,9 @@ impl Window {
         }
         self.refusals = self.refusals.saturating_add(1);
         self.in_flight.retain(|sent| *sent < id);
+        if self.in_flight.is_empty() {
+            self.passed = 0;
+        }
         self.waiting_since = (!self.in_flight.is_empty()).then_some(now);
         self.sent_to = id - 1;
         self.refused = Some((id, now + self.retry.wait(self.refusals, rng)));
@@ -110,6 +117,7 @@ impl Window {
     fn answered(&mut self, id: u64, now: Instant) {
         if let Ok(at) = self.in_flight.binary_search(&id) {
             self.in_flight.remove(at);
+            self.passed = if at == 0 { 0 } else { self.passed + 1 };
             self.waiting_since = (!self.in_flight.is_empty()).then_some(now);
         }
     }

@@ -42,6 +42,21 @@ fn at_most_a_window_and_each_answer_makes_room() {
 }
 
 #[test]
+fn one_that_is_never_answered_does_not_fall_behind() {
+    let now = Instant::now();
+    let queue: BTreeSet<u64> = (1..=20).collect();
+    let mut window = window(4);
+    assert_eq!(send(&mut window, &queue, now), [1, 2, 3, 4]);
+    for id in 2..=4 {
+        window.acked(id, now);
+    }
+    assert!(send(&mut window, &queue, now).is_empty(), "1 was lost");
+    assert!(window.is_stuck(now + ANSWER_WITHIN));
+    window.acked(1, now);
+    assert_eq!(send(&mut window, &queue, now), [5, 6, 7, 8]);
+}
+
+#[test]
 fn a_window_of_zero_is_one() {
     let now = Instant::now();
     let mut window = window(0);
