@@ -51,7 +51,9 @@ pub const COMMIT_EVENTS_MAX: usize = 8_192;
 /// Bytes of them.
 pub const COMMIT_BYTES_MAX: usize = 8 << 20;
 /// Batches from shards that wait for the log's thread; a shard whose batch finds no room refuses its events.
-pub const LOG_REQUESTS_MAX: usize = 16_384;
+pub const LOG_REQUESTS_MAX: usize = 4_096;
+/// Requests that one durable write takes at most.
+pub const COMMIT_REQUESTS_MAX: usize = 4_096;
 /// Requests for old events that wait for their reader; a dashboard asks again in its next turn.
 pub const REPLAYS_WAITING_MAX: usize = 4_096;
 /// Events of the log that one step of a replay looks at.
@@ -70,11 +72,13 @@ pub const REPLAY_BYTES_PER_TICK: usize = 262_144;
 pub const HOLDS_MAX: usize = 1_000_000;
 /// How long at most, in milliseconds: a client that goes back ends it at once.
 pub const HOLD_MS: u64 = 60_000;
-/// Letters for one shard that found its inbox full, kept by the log's thread; beyond, the oldest is dropped: a vehicle
-/// repeats what was not acknowledged, and a dashboard reads what it missed from the log.
-pub const LOG_LETTERS_MAX: usize = 4_096;
+/// Letters for one shard that found its inbox full, kept by the log's thread and delivered together. A shard that takes
+/// nothing for so long is not alive, which /healthz says; the oldest are dropped.
+pub const LOG_LETTERS_MAX: usize = 262_144;
 /// Commands, results and arrivals of one shard that wait for the log's thread.
 pub const COMMAND_NEWS_MAX: usize = 65_536;
+/// Bytes of what they say.
+pub const COMMAND_NEWS_BYTES_MAX: usize = 16 << 20;
 /// Vehicles whose last message ids are kept in memory; those of the others are read from the log when they publish.
 pub const SENDERS_CACHED_MAX: usize = 262_144;
 /// Bytes of an alternative address in a `Drain`.
@@ -385,6 +389,11 @@ pub struct Limits {
     /// Allowed: 0 to 1000000.
     #[config(default = 10_000, validate = within::<0, 1_000_000>)]
     pub consumers_max: usize,
+
+    /// Durable consumers of one user of a fleet.
+    /// Allowed: 0 to 1000000.
+    #[config(default = 100, validate = within::<0, 1_000_000>)]
+    pub consumers_per_user_max: usize,
 
     /// Milliseconds that a fix's time may lie ahead of the gateway's clock.
     /// Allowed: 0 to 86400000.

@@ -66,7 +66,7 @@ fn event(message_id: u64) -> Event {
         topic: "door".to_owned(),
         qos: 1,
         message_id,
-        payload: vec![message_id as u8; 8_000],
+        payload: vec![message_id as u8; 16_000],
         ..Event::default()
     }
 }
@@ -198,6 +198,8 @@ fn a_torn_file_keeps_what_was_acknowledged_or_says_what_is_lost() {
     let mut reader = from_the_beginning(&gateway, "reader");
     assert_eq!(reader.welcome().epoch, epoch);
     assert_eq!(numbers(&mut reader, 20), (1..=20).collect::<Vec<_>>());
+    let mut named = Client::dashboard(&gateway, "ada");
+    named.subscribe(by_name(1));
     gateway.signal(rustix::process::Signal::KILL);
     gateway.wait();
 
@@ -222,6 +224,77 @@ fn a_torn_file_keeps_what_was_acknowledged_or_says_what_is_lost() {
     let mut truck = Client::vehicle(&gateway, "truck-1");
     assert!(publish(&mut truck, 21));
     assert_eq!(numbers(&mut reader, 1), [21]);
+    // The cursors were in the file as well. Whoever comes by a name that nobody knows may have had one.
+    let mut named = Client::dashboard(&gateway, "ada");
+    named.subscribe(by_name(1));
+    let gap = error_of(&mut named, ErrorCode::Gap)
+        .missing
+        .expect("a range");
+    assert_eq!((gap.epoch, gap.last), (epoch, u64::MAX));
+    assert_eq!(numbers(&mut named, 1), [21]);
+}
+
+/// The file is damaged while the gateway runs: another history begins, and nobody takes its first events for known.
+#[test]
+fn a_log_that_is_lost_under_way_begins_anew() {
+    let Some(disk) = SmallDisk::or_skip(24 << 20) else {
+        return;
+    };
+    let settings = [
+        "events.free_bytes_min=0",
+        "limits.bytes_per_second_max=0",
+        "limits.messages_per_second_max=0",
+    ];
+    let gateway = start(2, disk.path(), &settings);
+    let mut truck = Client::vehicle(&gateway, "truck-1");
+    let mut named = Client::dashboard(&gateway, "ada");
+    let epoch = named.welcome().epoch;
+    named.subscribe(by_name(1));
+    let ballast = disk.path().join("ballast");
+    fs::write(&ballast, vec![0; 16 << 20]).expect("there is room");
+    let mut taken = 0;
+    while publish(&mut truck, taken + 1) {
+        taken += 1;
+    }
+    numbers(&mut named, taken);
+    // Writing has failed. Before it can go on, the file goes bad.
+    let file = disk.path().join("events/events.redb");
+    fs::write(&file, vec![0x5A; 100_000]).expect("the file");
+    fs::remove_file(&ballast).expect("it is there");
+    assert_eq!(named.closed().0, 1012, "to begin anew");
+    eventually("it writes again", || publish(&mut truck, taken + 1));
+    let mut named = Client::dashboard(&gateway, "ada");
+    assert!(named.welcome().epoch > epoch);
+    named.subscribe(by_name(1));
+    let gap = error_of(&mut named, ErrorCode::Gap)
+        .missing
+        .expect("a range");
+    assert_eq!((gap.epoch, gap.last), (epoch, u64::MAX));
+    for id in taken + 2..taken + 5 {
+        assert!(publish(&mut truck, id));
+    }
+    let all: Vec<_> = (taken + 1..taken + 5).collect();
+    assert_eq!(numbers(&mut named, 4), all);
+}
+
+fn by_name(request: u64) -> Subscribe {
+    Subscribe {
+        topics: vec!["events".to_owned()],
+        consumer: Some("desk".to_owned()),
+        ..watch_all(request)
+    }
+}
+
+/// The next message, which is this error. Names may come first.
+#[track_caller]
+fn error_of(client: &mut Client, code: ErrorCode) -> longhaul_codec::Error {
+    loop {
+        match client.next() {
+            Message::Names(_) => {}
+            Message::Error(error) if error.code == code => return error,
+            other => panic!("no error {code:?}: {other:?}"),
+        }
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use longhaul_codec::{
     AckKind, Error, ErrorCode, Event, EventAck, EventRange, Message, ResumePoint, Subscribe,
-    Unsubscribe,
+    SubscribeMode, Unsubscribe,
 };
 use tempfile::TempDir;
 
@@ -457,4 +457,116 @@ fn what_cannot_be_an_event_is_refused_by_number() {
             .value("longhaul_limit_hits_total{limit=\"event_payload_bytes_max\"}")
             == 1
     });
+}
+
+#[test]
+fn an_answer_to_an_older_question_is_no_answer() {
+    let folder = folder();
+    let settings = [
+        "limits.events_in_flight_max=65536",
+        "limits.messages_per_second_max=0",
+    ];
+    let gateway = start(1, &folder, &settings);
+    let mut a = Client::vehicle(&gateway, "a");
+    let mut b = Client::vehicle(&gateway, "b");
+    let count = 600;
+    for id in (1..=count / 2).step_by(30) {
+        for vehicle in [&mut a, &mut b] {
+            for id in id..id + 30 {
+                vehicle.send(&event(id, "door").into());
+            }
+            for id in id..id + 30 {
+                acked(vehicle, id);
+            }
+        }
+    }
+    for _ in 0..20 {
+        let mut dashboard = Client::dashboard(&gateway, "me");
+        let epoch = dashboard.welcome().epoch;
+        let narrow = Subscribe {
+            whole_fleet: false,
+            vehicles: vec!["a".to_owned()],
+            ..resume(1, epoch, 0)
+        };
+        let wide = Subscribe {
+            mode: SubscribeMode::Replace,
+            ..resume(2, epoch, 0)
+        };
+        dashboard.send(&narrow.into());
+        dashboard.send(&wide.into());
+        let mut last = 0;
+        while last < count {
+            if let Message::Event(event) = dashboard.next() {
+                // What the first wish brought may come first.
+                assert!(
+                    event.sequence <= last + 1 || last == 0,
+                    "{event:?} behind {last}"
+                );
+                last = if event.sequence == 1 {
+                    1
+                } else {
+                    event.sequence.max(last)
+                };
+            }
+        }
+    }
+}
+
+#[test]
+fn an_event_that_can_never_be_taken_is_not_waited_for() {
+    let folder = folder();
+    let settings = [
+        "limits.event_window=1",
+        "limits.event_payload_bytes_max=100",
+    ];
+    let gateway = start(1, &folder, &settings);
+    let mut truck = Client::vehicle(&gateway, "truck-1");
+    for id in 1..=2 {
+        truck.send(&event(id, "door").into());
+    }
+    assert_eq!(truck.error(ErrorCode::LimitReached).id, 2);
+    acked(&mut truck, 1);
+    truck.send(&event(3, "door").into());
+    let held = truck.error(ErrorCode::NotDurable);
+    assert!(held.message.contains("go back to it"), "{held:?}");
+    let too_large = Event {
+        payload: vec![0; 101],
+        ..event(2, "door")
+    };
+    truck.send(&too_large.into());
+    assert_eq!(truck.error(ErrorCode::TooLarge).id, 2);
+    publish(&mut truck, event(3, "door"));
+}
+
+#[test]
+fn an_event_that_comes_too_fast_holds_those_behind_it_back() {
+    let folder = folder();
+    let settings = [
+        "limits.messages_per_second_max=50",
+        "limits.messages_burst=10",
+    ];
+    let gateway = start(1, &folder, &settings);
+    let mut truck = Client::vehicle(&gateway, "truck-1");
+    for id in 1..=15 {
+        truck.send(&event(id, "door").into());
+    }
+    let refused = loop {
+        match truck.next() {
+            Message::Ack(_) => {}
+            Message::Error(error) if error.id > 0 => break error,
+            Message::Error(error) => assert_eq!(error.code, ErrorCode::LimitReached),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(refused.code, ErrorCode::LimitReached);
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    truck.send(&event(15, "door").into());
+    let held = loop {
+        match truck.next() {
+            Message::Error(error) if error.code == ErrorCode::NotDurable => break error,
+            _ => {}
+        }
+    };
+    assert_eq!(held.id, 15, "behind one that was not taken");
+    publish(&mut truck, event(refused.id, "door"));
 }

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use crossbeam::channel::{Receiver, Sender, bounded};
-use longhaul_codec::{CommandResult, Event};
+use longhaul_codec::{CommandResult, Event, ResumePoint};
 use longhaul_filter_engine::{FleetId, VehicleIndex};
 
 use super::{
@@ -100,6 +100,19 @@ pub enum CommandNews {
     NotTold(u64, Holder),
 }
 
+impl CommandNews {
+    /// What it takes of memory, about.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let says = match self {
+            CommandNews::Sent(_, command) => command.payload.len() + command.name.len(),
+            CommandNews::Result(_, _, result) => result.payload.len(),
+            _ => 0,
+        };
+        size_of::<CommandNews>() + says
+    }
+}
+
 /// What the log's thread is asked for.
 #[derive(Debug)]
 pub enum Request {
@@ -118,6 +131,10 @@ pub enum Request {
 pub struct EventLog {
     state: AtomicU8,
     epoch: AtomicU64,
+    /// The epoch of the log that was damaged and whose place this one took; 0: none.
+    epoch_lost: AtomicU64,
+    /// How long a consumer's cursor would have been kept, in milliseconds.
+    consumer_expires_ms: AtomicU64,
     heads: Box<[Head]>,
     requests: Sender<Request>,
     replays: Sender<ReplayRequest>,
@@ -155,6 +172,8 @@ impl EventLog {
         let log = EventLog {
             state: AtomicU8::new(state as u8),
             epoch: AtomicU64::new(0),
+            epoch_lost: AtomicU64::new(0),
+            consumer_expires_ms: AtomicU64::new(0),
             heads: (0..limits.fleets_max).map(|_| head()).collect(),
             requests,
             replays,
@@ -162,7 +181,7 @@ impl EventLog {
             pending_bytes: AtomicUsize::new(0),
             pending_max: limits.events_pending_max,
             pending_bytes_max: limits.events_pending_bytes_max,
-            consumers: Consumers::new(limits.consumers_max),
+            consumers: Consumers::new(limits.consumers_max, limits.consumers_per_user_max),
             commands_waiting: AtomicUsize::new(0),
             results_kept: AtomicUsize::new(0),
         };
@@ -195,6 +214,16 @@ impl EventLog {
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Where a consumer that nobody knows may have been: in a log that was damaged so recently that its cursor would still
+    /// be kept. Epochs are the times of their beginning.
+    #[must_use]
+    pub fn lost(&self, now_ms: u64) -> Option<ResumePoint> {
+        let epoch = self.epoch_lost.load(Ordering::Acquire);
+        let expires_ms = self.consumer_expires_ms.load(Ordering::Relaxed);
+        let is_recent = now_ms.saturating_sub(self.epoch()) < expires_ms;
+        (epoch > 0 && is_recent).then_some(ResumePoint { epoch, sequence: 0 })
     }
 
     /// The newest event of a fleet; 0: there is none.
@@ -286,8 +315,17 @@ impl EventLog {
         self.state.store(state as u8, Ordering::Release);
     }
 
-    /// For the log's thread, before it says that the log is open.
-    pub(super) fn set_epoch(&self, epoch: u64) {
+    /// For the log's thread, before it says that the log is open. In another epoch than before, every fleet begins anew.
+    pub(super) fn set_epoch(&self, epoch: u64, lost: Option<u64>, consumer_expires_ms: u64) {
+        if self.epoch() != epoch {
+            for head in &self.heads {
+                head.first.store(1, Ordering::Release);
+                head.last.store(0, Ordering::Release);
+            }
+        }
+        self.epoch_lost.store(lost.unwrap_or(0), Ordering::Release);
+        self.consumer_expires_ms
+            .store(consumer_expires_ms, Ordering::Relaxed);
         self.epoch.store(epoch, Ordering::Release);
     }
 }

@@ -10,7 +10,12 @@ use crate::limits::{HOLD_MS, HOLDS_MAX};
 #[derive(Debug)]
 pub struct Holds<P> {
     held: HashMap<P, Hold>,
+    /// When those that are over were last taken out.
+    purged_ms: u64,
 }
+
+/// How often that is done at most, in milliseconds.
+const PURGE_EVERY_MS: u64 = 1_000;
 
 #[derive(Debug, Clone, Copy)]
 struct Hold {
@@ -22,15 +27,21 @@ impl<P: Hash + Eq> Default for Holds<P> {
     fn default() -> Holds<P> {
         Holds {
             held: HashMap::new(),
+            purged_ms: 0,
         }
     }
 }
 
 impl<P: Hash + Eq> Holds<P> {
-    /// Event `id` of this publisher was refused for now.
+    /// Event `id` of this publisher was refused for now. Not to be called for one that was refused because of the hold:
+    /// it ends some time, whatever is sent.
     pub fn refuse(&mut self, publisher: P, id: u64, now_ms: u64) {
         if self.held.len() >= HOLDS_MAX {
-            // Whoever is over the bound may lose its order, and nothing else.
+            // Whoever is over the bound may lose its order, and nothing else. The table is looked through now and then.
+            if now_ms < self.purged_ms + PURGE_EVERY_MS {
+                return;
+            }
+            self.purged_ms = now_ms;
             self.held.retain(|_, hold| hold.until_ms > now_ms);
             if self.held.len() >= HOLDS_MAX {
                 return;
@@ -57,6 +68,13 @@ impl<P: Hash + Eq> Holds<P> {
         }
     }
 
+    /// Event `id` will never be taken, and its publisher has been told: it need not go back to it.
+    pub fn give_up(&mut self, publisher: P, id: u64) {
+        if self.held.get(&publisher).is_some_and(|hold| id <= hold.id) {
+            self.held.remove(&publisher);
+        }
+    }
+
     /// Forgets a publisher that is gone.
     pub fn forget(&mut self, publisher: &P) {
         self.held.remove(publisher);
@@ -80,6 +98,11 @@ mod tests {
         holds.refuse("a", 9, 4);
         assert!(!holds.lets("a", 10, 5));
         assert!(holds.lets("a", 10, 4 + HOLD_MS), "it never went back");
+        holds.refuse("a", 9, 4);
+        holds.give_up("a", 10);
+        assert!(!holds.lets("a", 10, 5), "that was another one");
+        holds.give_up("a", 9);
+        assert!(holds.lets("a", 10, 5), "it will never be taken");
         holds.refuse("a", 9, 4);
         holds.forget(&"a");
         assert!(holds.lets("a", 10, 5), "a new connection");

@@ -32,8 +32,8 @@ const NICE: i32 = 10;
 const STEP: Duration = Duration::from_millis(200);
 /// How long an answer waits for room in a shard's inbox.
 const POST_STEP: Duration = Duration::from_millis(1);
-/// How often it tries. A shard that takes nothing for so long is not alive.
-const POST_TRIES: usize = 5_000;
+/// How often it tries. Then the answer is dropped, so that the others need not wait, and asked for again.
+const POST_TRIES: usize = 100;
 
 /// Which topics somebody wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +64,8 @@ pub struct ReplayRequest {
     pub fleet: FleetId,
     /// The first event that it has not considered.
     pub from: u64,
+    /// The request's number, for the answer.
+    pub ticket: u64,
     /// Whose events.
     pub vehicles: VehicleSet,
     /// Which of them.
@@ -79,6 +81,8 @@ pub struct ReplayRequest {
 pub struct Replayed {
     /// As it was asked.
     pub from: u64,
+    /// The request's.
+    pub ticket: u64,
     /// The oldest event that is kept; if that is above `from`, those before it are gone.
     pub first: u64,
     /// Everything up to here has been looked at. `None`: it could not be read, at present.
@@ -144,6 +148,7 @@ impl Replay {
             tracing::error!(%error, "cannot read old events");
             Replayed {
                 from: request.from,
+                ticket: request.ticket,
                 first: request.from,
                 through: None,
                 events: Vec::new(),
@@ -167,6 +172,7 @@ impl Replay {
         let (epoch, last) = (self.log.epoch(), self.log.last(request.fleet));
         let mut replayed = Replayed {
             from: request.from,
+            ticket: request.ticket,
             first: request.from,
             through: Some(last),
             events: Vec::new(),

@@ -9,7 +9,7 @@ use super::{
     Core,
     clock::Now,
     connection::{Dashboard, Peer, holder},
-    feed::{BadAck, Feed, FeedLimits, Progress},
+    feed::{BadAck, Feed, FeedLimits, Hold, Progress, Reading},
     ring::Key,
     tail::Followed,
 };
@@ -92,12 +92,11 @@ impl Core {
 
     /// This shard has no events behind `through` in memory: whoever was up to date reads them from the log.
     fn missed(&mut self, fleet: FleetId, through: u64) {
-        for slot in 0..self.connections.slots() {
-            if let Some((key, connection)) = self.connections.slot_mut(slot)
-                && let Peer::Dashboard(dashboard) = &mut connection.peer
-                && dashboard.fleet == fleet
-                && let Some(feed) = &mut dashboard.feed
-            {
+        let Some(tail) = self.tails.get(fleet) else {
+            return;
+        };
+        for &key in tail.readers() {
+            if let Some(feed) = self.connections.get_mut(key).and_then(feed_of) {
                 feed.missed(through);
                 self.behind.push(key);
             }
@@ -121,6 +120,8 @@ impl Core {
             exchange,
             events,
             metrics,
+            now,
+            next_ticket,
             ..
         } = self;
         let limits = feed_limits(&config.limits);
@@ -138,7 +139,7 @@ impl Core {
             return;
         };
         if next > tail.through() {
-            feed.progress = Progress::Live;
+            feed.live(tail.through());
             return;
         }
         let room = feed.room(limits);
@@ -149,7 +150,7 @@ impl Core {
         let nobody = VehicleSet::default();
         let watched = engine.effective(SubscriberId(key.slot)).unwrap_or(&nobody);
         if let Some(near) = tail.from(next) {
-            feed.progress = Progress::Live;
+            feed.live(tail.through());
             for logged in near {
                 if !watched.contains(logged.vehicle) || !feed.topics.takes(logged.topic()) {
                     continue;
@@ -167,6 +168,7 @@ impl Core {
             to: holder(exchange.shard(), key),
             fleet,
             from: next,
+            ticket: *next_ticket,
             vehicles: watched.clone(),
             topics: feed.topics.clone(),
             events_max: room,
@@ -174,7 +176,12 @@ impl Core {
         });
         if asked {
             metrics.event_replays.inc();
-            feed.progress = Progress::Reading(next);
+            feed.progress = Progress::Reading(Reading {
+                from: next,
+                ticket: *next_ticket,
+                since_ms: now.mono_ms,
+            });
+            *next_ticket += 1;
         }
         // No room there: the sweep brings it here again.
     }
@@ -193,8 +200,15 @@ impl Core {
         let Some(feed) = connections.get_mut(key).and_then(feed_of) else {
             return;
         };
-        let (gap, dropped) = feed.take_news();
-        outbound.gap = gap.map(|range| gap_message(range, events.epoch()));
+        if feed.is_taken_over() {
+            // The sweep says so.
+            return;
+        }
+        let (gaps, dropped) = feed.take_news(now.mono_ms);
+        let epoch = events.epoch();
+        outbound
+            .gaps
+            .extend(gaps.into_iter().map(|range| gap_message(range, epoch)));
         outbound.events_dropped = dropped;
         let catches_up = feed.progress != Progress::Live;
         let bytes_max = if catches_up {
@@ -227,8 +241,11 @@ impl Core {
         let Some(feed) = self.connections.get_mut(key).and_then(feed_of) else {
             return;
         };
-        // It may have gone elsewhere in the meantime.
-        if feed.progress != Progress::Reading(replayed.from) {
+        // It may have asked for something else in the meantime.
+        let Progress::Reading(Reading { ticket, .. }) = feed.progress else {
+            return;
+        };
+        if ticket != replayed.ticket {
             return;
         }
         let Some(through) = replayed.through else {
@@ -249,7 +266,7 @@ impl Core {
                 feed.push(logged);
             }
         }
-        feed.progress = Progress::Behind(through + 1);
+        feed.looked(through);
         self.behind.push(key);
         self.mark_flushable(key);
     }
@@ -262,7 +279,6 @@ impl Core {
         now: Now,
     ) -> Result<(), Rejection> {
         let epoch = self.events.epoch();
-        let me = holder(self.exchange.shard(), key);
         let wrong = |says: String| Err(Rejection::new(ErrorCode::Malformed, 0, says));
         let Some(feed) = self.connections.get_mut(key).and_then(feed_of) else {
             return wrong("you watch no events: there is nothing to acknowledge".to_owned());
@@ -279,11 +295,7 @@ impl Core {
                 point.epoch
             ));
         }
-        if feed
-            .consumer
-            .as_ref()
-            .is_some_and(|consumer| !consumer.is_held_by(me))
-        {
+        if feed.is_taken_over() {
             self.lose_consumer(key, now);
             return Ok(());
         }
@@ -315,7 +327,6 @@ impl Core {
     /// The sweep's look at a dashboard: what is overdue is sent again, and whoever got stuck goes on.
     pub(super) fn look_at_feed(&mut self, key: Key, now: Now) {
         let wait_ms = self.config.ack_wait_ms;
-        let me = holder(self.exchange.shard(), key);
         let tails = &self.tails;
         let Some(dashboard) = self
             .connections
@@ -328,17 +339,14 @@ impl Core {
         let Some(feed) = &mut dashboard.feed else {
             return;
         };
-        if feed
-            .consumer
-            .as_ref()
-            .is_some_and(|consumer| !consumer.is_held_by(me))
-        {
+        if feed.is_taken_over() {
             return self.lose_consumer(key, now);
         }
+        feed.give_up_reading(now.mono_ms);
         if feed.is_overdue(now.mono_ms, wait_ms) {
             feed.go_back();
         } else if let Some(tail) = tails.get(fleet) {
-            feed.settle(tail.through(), now.unix_ms);
+            feed.settle(tail.through(), now.mono_ms, now.unix_ms);
         }
         self.behind.push(key);
     }
@@ -362,6 +370,14 @@ impl Core {
                 request,
                 state.why_not(),
             ));
+        }
+        if let Some(name) = wish.consumer
+            && let Some(consumer_key) = self.consumer_key(key, name)
+            && let Err(error) = self.events.consumers.has_room(&consumer_key)
+        {
+            let says = error.to_string();
+            let rejection = Rejection::new(ErrorCode::LimitReached, request, says);
+            return Err(rejection.over(Bound::Consumers));
         }
         let Some(feed) = self.connections.get_mut(key).and_then(feed_of) else {
             return Ok(());
@@ -416,32 +432,33 @@ impl Core {
                 std::mem::replace(&mut feed.topics, TopicFilter::All),
                 wanted,
             );
+            feed.refilter(|_| true);
+            self.behind.push(key);
             return Ok(());
         }
         // First the log's thread is told, then it is asked where the log ends: whatever comes behind that comes here.
         self.extras
             .change(&self.fleet, fleet, Extra::Events, false, true);
         Interest::fence();
-        self.tails.begin(fleet, log.last(fleet));
-        let through = self.tails.get(fleet).map_or(0, |tail| tail.through());
+        self.tails.begin(fleet, log.last(fleet), key);
+        let tail_through = self.tails.get(fleet).map_or(0, |tail| tail.through());
         let now_at = ResumePoint {
             epoch: log.epoch(),
-            sequence: through,
+            sequence: tail_through.max(log.last(fleet)),
         };
-        let mut attached = None;
-        if let Some(name) = wish.consumer {
-            let name_of_fleet = self.fleet.registry.fleet_name(fleet).unwrap_or_default();
-            let consumer_key = Consumers::key(&name_of_fleet, &dashboard.user, name);
-            match log.consumers.attach(consumer_key, me, now.unix_ms) {
-                Ok(found) => attached = Some(found),
+        let consumer_key = wish.consumer.and_then(|name| self.consumer_key(key, name));
+        let attached = match consumer_key {
+            None => None,
+            Some(consumer_key) => match log.consumers.attach(consumer_key, me, now.unix_ms) {
+                Ok(found) => Some(found),
                 Err(error) => {
-                    self.unwant_events(fleet);
+                    self.unwant_events(fleet, key);
                     let says = error.to_string();
                     let rejection = Rejection::new(ErrorCode::LimitReached, request, says);
                     return Err(rejection.over(Bound::Consumers));
                 }
-            }
-        }
+            },
+        };
         let (begin, sent) = match &attached {
             Some(Attached {
                 consumer,
@@ -454,37 +471,70 @@ impl Core {
                 };
                 (at, cursor.sent)
             }
+            // A log that took the place of a damaged one lost the cursors as well: this may have been one of them.
+            Some(_) if wish.resume.is_none() => (log.lost(now.unix_ms).unwrap_or(now_at), 0),
             _ => (wish.resume.unwrap_or(now_at), 0),
         };
         let (at, gap) = starting_point(begin, now_at);
-        let mut feed = Feed::new(
-            wanted,
-            wish.acknowledged,
-            at,
-            if gap.is_none() { sent } else { 0 },
-        );
+        let sent = if gap.is_none() { sent } else { 0 };
+        let mut feed = Feed::new(wanted, wish.acknowledged, at, sent);
         if let Some(gap) = gap {
             self.metrics.event_gaps.inc();
             feed.missing(gap);
         }
         if let Some(Attached { consumer, is_new }) = attached {
-            if is_new || gap.is_some() {
-                consumer.begin(ResumePoint {
-                    sequence: at,
-                    ..now_at
+            if is_new {
+                // With a gap, it is told again until something behind it is acknowledged.
+                consumer.begin(if gap.is_some() {
+                    begin
+                } else {
+                    ResumePoint {
+                        sequence: at,
+                        ..now_at
+                    }
                 });
             }
-            feed.consumer = Some(consumer);
+            feed.consumer = Some(Hold {
+                consumer,
+                me,
+                epoch: now_at.epoch,
+            });
         }
-        dashboard.feed = Some(Box::new(feed));
+        if let Some(dashboard) = self
+            .connections
+            .get_mut(key)
+            .and_then(|connection| dashboard_of(&mut connection.peer))
+        {
+            dashboard.feed = Some(Box::new(feed));
+        }
         self.behind.push(key);
         self.mark_flushable(key);
         Ok(())
     }
 
+    /// What a dashboard's consumer is called in the log.
+    fn consumer_key(&mut self, key: Key, name: &str) -> Option<Box<str>> {
+        let connection = self.connections.get_mut(key)?;
+        let dashboard = dashboard_of(&mut connection.peer)?;
+        let fleet = self.fleet.registry.fleet_name(dashboard.fleet)?;
+        Some(Consumers::key(&fleet, &dashboard.user, name))
+    }
+
+    /// The filter of a dashboard has changed.
+    pub(super) fn refilter(&mut self, key: Key) {
+        let nobody = VehicleSet::default();
+        let watched = self
+            .engine
+            .effective(SubscriberId(key.slot))
+            .unwrap_or(&nobody);
+        if let Some(feed) = self.connections.get_mut(key).and_then(feed_of) {
+            feed.refilter(|logged| watched.contains(logged.vehicle));
+            self.behind.push(key);
+        }
+    }
+
     /// Sends no more events.
     pub(super) fn end_feed(&mut self, key: Key, now: Now) {
-        let me = holder(self.exchange.shard(), key);
         let Some(dashboard) = self
             .connections
             .get_mut(key)
@@ -497,12 +547,12 @@ impl Core {
             return;
         };
         if let Some(tail) = self.tails.get(fleet) {
-            feed.settle(tail.through(), now.unix_ms);
+            feed.settle(tail.through(), now.mono_ms, now.unix_ms);
         }
-        if let Some(consumer) = &feed.consumer {
-            consumer.release(me, now.unix_ms);
+        if let Some(hold) = &feed.consumer {
+            hold.consumer.release(hold.me, now.unix_ms);
         }
-        self.unwant_events(fleet);
+        self.unwant_events(fleet, key);
     }
 
     /// The topics of events that it does not want any more.
@@ -521,6 +571,8 @@ impl Core {
         };
         if none_left {
             self.end_feed(key, now);
+        } else {
+            self.refilter(key);
         }
     }
 
@@ -544,7 +596,18 @@ impl Core {
         }
     }
 
-    fn unwant_events(&mut self, fleet: FleetId) {
+    /// The log takes events now: whoever has come before is announced to it. Where it was opened, what it has is not new.
+    pub(super) fn log_opened(&mut self, first: bool) {
+        if first {
+            self.tails.catch_up(|fleet| self.events.last(fleet));
+        }
+        self.announce_all();
+    }
+
+    fn unwant_events(&mut self, fleet: FleetId, key: Key) {
+        if let Some(tail) = self.tails.get_mut(fleet) {
+            tail.leave(key);
+        }
         self.extras
             .change(&self.fleet, fleet, Extra::Events, true, false);
         if !self.extras.is_wanted(fleet, Extra::Events) {

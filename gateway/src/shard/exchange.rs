@@ -87,6 +87,8 @@ pub struct Outbox {
     pub publish: Vec<Publish>,
     /// What the log's thread is to hear of commands.
     pub command_news: VecDeque<CommandNews>,
+    /// What that takes of memory.
+    pub command_news_bytes: usize,
     /// Connections on other shards that have been taken over.
     pub taken_over: Vec<(usize, Key, VehicleIndex)>,
 }
@@ -412,37 +414,55 @@ impl Exchange {
     ) {
         while let Some(letter) = self.inboxes[self.shard].take() {
             match letter {
-                Letter::Dirty(fleet_id, changed) => {
-                    counted.taken += changed.len() as u64;
-                    for Changed { vehicle, version } in changed {
-                        // A snapshot or an earlier letter may have been ahead of this one.
-                        if version.is_after(seen.version(vehicle)) {
-                            seen.set(vehicle, version);
-                            routed.changed.mark(fleet_id, vehicle);
-                        }
+                Letter::Several(letters) => {
+                    for letter in letters {
+                        read(letter, routed, seen, counted, &mut asked);
                     }
                 }
-                Letter::Presence(fleet_id, vehicles) => {
-                    counted.taken += vehicles.len() as u64;
-                    for vehicle in vehicles {
-                        routed.presence.mark(fleet_id, vehicle);
-                    }
-                }
-                Letter::Every(fixes) => {
-                    counted.taken += fixes.len() as u64;
-                    routed.every.extend(fixes);
-                }
-                Letter::Events(passing) => {
-                    counted.taken += passing.len() as u64;
-                    routed.events.extend(passing);
-                }
-                Letter::Committed(committed) => {
-                    counted.taken += committed.events.len() as u64 + 1;
-                    routed.committed.push(committed);
-                }
-                other => asked(other),
+                letter => read(letter, routed, seen, counted, &mut asked),
             }
         }
+    }
+}
+
+/// Takes what is in a letter.
+fn read(
+    letter: Letter,
+    routed: &mut Routed,
+    seen: &mut Seen,
+    counted: &mut Exchanged,
+    asked: &mut impl FnMut(Letter),
+) {
+    match letter {
+        Letter::Dirty(fleet_id, changed) => {
+            counted.taken += changed.len() as u64;
+            for Changed { vehicle, version } in changed {
+                // A snapshot or an earlier letter may have been ahead of this one.
+                if version.is_after(seen.version(vehicle)) {
+                    seen.set(vehicle, version);
+                    routed.changed.mark(fleet_id, vehicle);
+                }
+            }
+        }
+        Letter::Presence(fleet_id, vehicles) => {
+            counted.taken += vehicles.len() as u64;
+            for vehicle in vehicles {
+                routed.presence.mark(fleet_id, vehicle);
+            }
+        }
+        Letter::Every(fixes) => {
+            counted.taken += fixes.len() as u64;
+            routed.every.extend(fixes);
+        }
+        Letter::Events(passing) => {
+            counted.taken += passing.len() as u64;
+            routed.events.extend(passing);
+        }
+        Letter::Committed(committed) => {
+            counted.taken += committed.events.len() as u64 + 1;
+            routed.committed.push(committed);
+        }
+        other => asked(other),
     }
 }
 

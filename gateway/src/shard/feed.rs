@@ -9,7 +9,10 @@ use std::{collections::VecDeque, sync::Arc};
 
 use longhaul_codec::EventRange;
 
-use crate::events::{Logged, consumers::Consumer, replay::TopicFilter};
+use crate::{
+    events::{Logged, consumers::Consumer, replay::TopicFilter},
+    fleet::Holder,
+};
 
 /// How far a dashboard is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,8 +22,27 @@ pub enum Progress {
     /// It has to look at this event of the log next.
     Behind(u64),
     /// The same, and somebody reads it from the disk.
-    Reading(u64),
+    Reading(Reading),
 }
+
+/// A request for old events that is under way. What is asked for in between makes the answer useless: it knows the
+/// filter of its moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reading {
+    /// From this event on.
+    pub from: u64,
+    /// The request's own number; no other one of this shard has it.
+    pub ticket: u64,
+    /// Since when (the shard's clock, ms).
+    pub since_ms: u64,
+}
+
+/// How long an answer may take before it is taken to be lost.
+const READ_WITHIN_MS: u64 = 10_000;
+/// How long after a gap was told the cursor stays before it, so that whoever loses its connection then is told again.
+const GAP_SETTLES_MS: u64 = 5_000;
+/// Gaps that wait to be told; further ones become one with the last.
+const GAPS_MAX: usize = 16;
 
 /// Bounds of one dashboard.
 #[derive(Debug, Clone, Copy)]
@@ -41,11 +63,13 @@ pub struct Feed {
     /// See [`Progress`].
     pub progress: Progress,
     /// The durable consumer whose cursor it moves.
-    pub consumer: Option<Arc<Consumer>>,
+    pub consumer: Option<Hold>,
     queue: VecDeque<Arc<Logged>>,
     /// How many of them are in the log.
     logged: usize,
     bytes: usize,
+    /// Everything up to here was looked at.
+    through: u64,
     /// Sent and not acknowledged, oldest first.
     in_flight: VecDeque<u64>,
     /// Since when nothing of that was acknowledged (the shard's clock, ms).
@@ -56,7 +80,20 @@ pub struct Feed {
     /// Events that did not fit, to be told.
     dropped: u64,
     /// Events that are gone, to be told.
-    gap: Option<EventRange>,
+    gaps: Vec<EventRange>,
+    /// When that was last told (the shard's clock, ms).
+    gap_told_ms: Option<u64>,
+}
+
+/// A consumer, as a connection has it.
+#[derive(Debug, Clone)]
+pub struct Hold {
+    /// Which.
+    pub consumer: Arc<Consumer>,
+    /// The connection.
+    pub me: Holder,
+    /// Which history this connection's sequences count in.
+    pub epoch: u64,
 }
 
 /// An event to send.
@@ -94,8 +131,10 @@ impl Feed {
             waiting_since_ms: 0,
             acked: at,
             sent: sent.max(at),
+            through: at,
             dropped: 0,
-            gap: None,
+            gaps: Vec::new(),
+            gap_told_ms: None,
         }
     }
 
@@ -133,8 +172,9 @@ impl Feed {
                 self.pop();
                 self.dropped += 1;
             }
-        } else if self.progress == Progress::Live {
+        } else if self.progress == Progress::Live && logged.sequence > self.through {
             if self.room(limits) > 0 {
+                self.through = logged.sequence;
                 self.push(Arc::clone(logged));
             } else {
                 self.progress = Progress::Behind(logged.sequence);
@@ -163,25 +203,68 @@ impl Feed {
 
     /// These will never come.
     pub fn missing(&mut self, range: EventRange) {
-        // One message says all that is missing.
-        self.gap = Some(match self.gap {
-            Some(known) if known.epoch == range.epoch => EventRange {
-                first: known.first.min(range.first),
-                last: known.last.max(range.last),
-                ..known
-            },
-            _ => range,
-        });
+        let is_full = self.gaps.len() >= GAPS_MAX;
+        match self.gaps.last_mut() {
+            // One message says what belongs together.
+            Some(last)
+                if last.epoch == range.epoch
+                    && (is_full || last.last.saturating_add(1) >= range.first) =>
+            {
+                last.last = last.last.max(range.last);
+            }
+            _ => self.gaps.push(range),
+        }
     }
 
     /// Whether there is something to send.
     pub fn is_ready(&self) -> bool {
-        !self.queue.is_empty() || self.gap.is_some() || self.dropped > 0
+        !self.queue.is_empty() || !self.gaps.is_empty() || self.dropped > 0
     }
 
     /// Takes what is to be told ahead of the events: what is gone, and how many were dropped.
-    pub fn take_news(&mut self) -> (Option<EventRange>, u64) {
-        (self.gap.take(), std::mem::take(&mut self.dropped))
+    pub fn take_news(&mut self, now_ms: u64) -> (Vec<EventRange>, u64) {
+        if !self.gaps.is_empty() {
+            self.gap_told_ms = Some(now_ms);
+        }
+        (
+            std::mem::take(&mut self.gaps),
+            std::mem::take(&mut self.dropped),
+        )
+    }
+
+    /// Everything up to here was looked at; what follows comes next, from the log or live.
+    pub fn looked(&mut self, through: u64) {
+        self.through = self.through.max(through);
+        self.progress = Progress::Behind(self.through + 1);
+    }
+
+    /// It has caught up with a log that ends at `through`.
+    pub fn live(&mut self, through: u64) {
+        self.through = self.through.max(through);
+        self.progress = Progress::Live;
+    }
+
+    /// The filter has changed: what is being read was asked for with the old one. Drops what it does not want any more.
+    pub fn refilter(&mut self, wants: impl Fn(&Logged) -> bool) {
+        if let Progress::Reading(Reading { from, .. }) = self.progress {
+            self.progress = Progress::Behind(from);
+        }
+        let queue = std::mem::take(&mut self.queue);
+        (self.logged, self.bytes) = (0, 0);
+        for logged in queue {
+            if wants(&logged) && self.topics.takes(logged.topic()) {
+                self.push(logged);
+            }
+        }
+    }
+
+    /// An answer that does not come is asked for again.
+    pub fn give_up_reading(&mut self, now_ms: u64) {
+        if let Progress::Reading(Reading { from, since_ms, .. }) = self.progress
+            && now_ms.saturating_sub(since_ms) >= READ_WITHIN_MS
+        {
+            self.progress = Progress::Behind(from);
+        }
     }
 
     /// Takes events to send, up to `bytes_max` beyond the first.
@@ -202,9 +285,16 @@ impl Feed {
             self.sent = self.sent.max(sequence);
             into.push(Due { logged, again });
         }
-        if let Some(consumer) = &self.consumer {
-            consumer.sent(self.sent);
+        if let Some(hold) = &self.consumer {
+            hold.consumer.sent(hold.me, hold.epoch, self.sent);
         }
+    }
+
+    /// Whether another connection has its consumer now.
+    pub fn is_taken_over(&self) -> bool {
+        self.consumer
+            .as_ref()
+            .is_some_and(|hold| !hold.consumer.is_held_by(hold.me))
     }
 
     /// Everything up to `sequence` is done with. Returns how many events that were.
@@ -228,19 +318,25 @@ impl Feed {
         }
         self.waiting_since_ms = now_ms;
         self.acked = self.acked.max(sequence);
-        if let Some(consumer) = &self.consumer {
-            consumer.ack(self.acked, unix_ms);
+        if let Some(hold) = &self.consumer {
+            hold.consumer.ack(hold.me, hold.epoch, self.acked, unix_ms);
         }
         Ok(before - self.in_flight.len())
     }
 
-    /// Nothing waits and nothing is in flight: everything up to `through`, where it is live, is none of its business.
-    pub fn settle(&mut self, through: u64, unix_ms: u64) {
-        if self.progress == Progress::Live && self.in_flight.is_empty() && self.logged == 0 {
+    /// Nothing waits and nothing is in flight: everything up to `through`, where it is live, is none of its business. Not
+    /// while a gap may not have been heard: whoever loses its connection then is to be told again.
+    pub fn settle(&mut self, through: u64, now_ms: u64, unix_ms: u64) {
+        let gap_is_heard = self.gaps.is_empty()
+            && self
+                .gap_told_ms
+                .is_none_or(|told| now_ms.saturating_sub(told) >= GAP_SETTLES_MS);
+        let is_idle = self.in_flight.is_empty() && self.logged == 0;
+        if self.progress == Progress::Live && is_idle && gap_is_heard {
             self.acked = self.acked.max(through);
             self.sent = self.sent.max(through);
-            if let Some(consumer) = &self.consumer {
-                consumer.ack(self.acked, unix_ms);
+            if let Some(hold) = &self.consumer {
+                hold.consumer.ack(hold.me, hold.epoch, self.acked, unix_ms);
             }
         }
     }
@@ -262,13 +358,14 @@ impl Feed {
         for logged in passing {
             self.push(logged);
         }
+        self.through = self.acked;
         self.progress = Progress::Behind(self.acked + 1);
     }
 
     /// A dashboard that was live has missed what came behind `through`.
     pub fn missed(&mut self, through: u64) {
         if self.acknowledged && self.progress == Progress::Live {
-            self.progress = Progress::Behind(through + 1);
+            self.looked(through);
         }
     }
 }
@@ -361,18 +458,56 @@ mod tests {
         assert_eq!(other, (false, 0), "not its topic");
         assert_eq!(feed.offer(&logged(0, "door"), limits), (true, 1), "full");
         assert_eq!(dropped, 3);
-        assert_eq!(feed.take_news(), (None, 4));
+        assert_eq!(feed.take_news(0), (Vec::new(), 4));
         assert_eq!(taken(&mut feed), [(4, false), (5, false)]);
         assert!(!feed.is_ready());
     }
 
     #[test]
+    fn a_gap_is_heard_before_the_cursor_passes_it() {
+        let mut feed = live();
+        feed.missing(EventRange {
+            epoch: 7,
+            first: 11,
+            last: 15,
+        });
+        feed.settle(20, 0, 0);
+        assert_eq!(feed.acked, 10, "it is not told yet");
+        feed.take_news(100);
+        feed.settle(20, 100, 0);
+        assert_eq!(feed.acked, 10, "it may be lost on the way");
+        feed.settle(20, 100 + GAP_SETTLES_MS, 0);
+        assert_eq!(feed.acked, 20);
+    }
+
+    #[test]
+    fn what_was_looked_at_does_not_come_again() {
+        let mut feed = live();
+        feed.looked(20);
+        assert_eq!(feed.progress, Progress::Behind(21));
+        feed.live(19);
+        assert_eq!(feed.offer(&logged(20, "door"), LIMITS), (false, 0));
+        feed.missed(12);
+        assert_eq!(feed.progress, Progress::Behind(21), "not backwards");
+        feed.progress = Progress::Reading(Reading {
+            from: 21,
+            ticket: 1,
+            since_ms: 0,
+        });
+        feed.push(logged(21, "door"));
+        feed.push(logged(22, "fence"));
+        feed.refilter(|logged| logged.topic() == "fence");
+        assert_eq!(feed.progress, Progress::Behind(21), "it is read anew");
+        assert_eq!(taken(&mut feed), [(22, false)]);
+    }
+
+    #[test]
     fn a_quiet_one_moves_on_and_gaps_are_one() {
         let mut feed = live();
-        feed.settle(20, 0);
+        feed.settle(20, 0, 0);
         assert_eq!(feed.acked, 20, "none of it was for it");
         feed.offer(&logged(21, "door"), LIMITS);
-        feed.settle(30, 0);
+        feed.settle(30, 0, 0);
         assert_eq!(feed.acked, 20, "one waits");
         let range = |first, last| EventRange {
             epoch: 7,
@@ -381,7 +516,8 @@ mod tests {
         };
         feed.missing(range(5, 9));
         feed.missing(range(10, 12));
-        assert_eq!(feed.take_news().0, Some(range(5, 12)));
+        feed.missing(range(20, 22));
+        assert_eq!(feed.take_news(0).0, [range(5, 12), range(20, 22)]);
         feed.missed(25);
         assert_eq!(feed.progress, Progress::Behind(26));
     }

@@ -49,6 +49,13 @@ pub enum Letter {
     Tell(Key, u64, Box<CommandResult>),
     /// The event log is another one.
     NewEpoch,
+    /// The event log can be written, for the first time or again.
+    LogOpen {
+        /// Nobody could read it before.
+        first: bool,
+    },
+    /// What waited for room here.
+    Several(Vec<Letter>),
     /// Another connection is this vehicle's own from now on.
     TakenOver(Key, VehicleIndex),
     /// Close every connection, over a while, and end.

@@ -211,6 +211,8 @@ pub struct Core {
     tails: Tails,
     /// Dashboards that may have room for events of the log.
     behind: Vec<Key>,
+    /// The number of the next request for old events.
+    next_ticket: u64,
     /// Bytes of events that this tick may still send to those.
     replay_bytes_left: usize,
     outbound: Outbound,
@@ -277,6 +279,7 @@ impl Shard {
             publishers: Publishers::default(),
             tails: Tails::default(),
             behind: Vec::new(),
+            next_ticket: 0,
             replay_bytes_left: 0,
             outbound: Outbound::default(),
             held: Held::default(),
@@ -394,6 +397,8 @@ impl Core {
                 }
                 Letter::Tell(key, number, result) => self.tell_result(key, number, *result),
                 Letter::NewEpoch => self.new_epoch(),
+                Letter::LogOpen { first } => self.log_opened(first),
+                Letter::Several(_) => {}
                 Letter::Leave(plan) => self.leave(plan),
                 Letter::Stop => self.stop(),
                 #[cfg(debug_assertions)]

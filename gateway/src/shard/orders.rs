@@ -15,10 +15,10 @@ use super::{
 use crate::{
     events::{
         LogState,
-        commands::{Asker, NewCommand},
+        commands::{Asker, Bounds, NewCommand},
         handle::{CommandNews, Request},
     },
-    limits::COMMAND_NEWS_MAX,
+    limits::{COMMAND_NEWS_BYTES_MAX, COMMAND_NEWS_MAX},
     session::rejection::{Bound, Rejection},
 };
 
@@ -74,6 +74,10 @@ impl Core {
                 .map_or_else(Vec::new, |payload| payload.bytes().to_vec()),
             ttl_ms: command.ttl_ms(),
         };
+        let bounds = Bounds::new(&self.config.limits);
+        if let Err(why) = bounds.check(&command) {
+            return Err(Rejection::new(why.code(), id, why.to_string()));
+        }
         if !self.report(CommandNews::Sent(asker, Box::new(command))) {
             let says = "too many commands wait to be written; send it again in a second";
             let rejection = Rejection::new(ErrorCode::LimitReached, id, says);
@@ -99,6 +103,10 @@ impl Core {
             vehicle: me.0,
             ..CommandResult::from(result)
         };
+        let bounds = Bounds::new(&self.config.limits);
+        if let Err(why) = bounds.check_result(&result) {
+            return Err(Rejection::new(why.code(), id, why.to_string()));
+        }
         if !self.report(CommandNews::Result(me, from, Box::new(result))) {
             let says = "too many results wait to be written; send it again in a second";
             let rejection = Rejection::new(ErrorCode::LimitReached, id, says);
@@ -158,6 +166,9 @@ impl Core {
         });
         if is_here {
             self.answer(key, &result.into());
+        }
+        // Too much may have waited for it already.
+        if is_here && self.flow(key).is_continue() {
             self.report(CommandNews::Told(number));
         } else {
             let at = holder(self.exchange.shard(), key);
@@ -175,18 +186,51 @@ impl Core {
 
     /// Queues something for the log's thread. False if too much waits for it.
     fn report(&mut self, news: CommandNews) -> bool {
-        if self.out.command_news.len() >= COMMAND_NEWS_MAX {
+        let bytes = news.bytes();
+        if self.out.command_news.len() >= COMMAND_NEWS_MAX
+            || self.out.command_news_bytes + bytes > COMMAND_NEWS_BYTES_MAX
+        {
             self.metrics.limit_hit_command_news.inc();
             return false;
         }
+        self.out.command_news_bytes += bytes;
         self.out.command_news.push_back(news);
         true
+    }
+
+    /// Announces everybody who is connected, as if they came now: the log has not heard of them.
+    pub(super) fn announce_all(&mut self) {
+        let (commands, results) = (self.events.has_commands(), self.events.has_results());
+        if !results {
+            return;
+        }
+        for slot in 0..self.connections.slots() {
+            let Some((key, connection)) = self.connections.slot_mut(slot) else {
+                continue;
+            };
+            if connection.phase != Phase::Open {
+                continue;
+            }
+            match &connection.peer {
+                Peer::Vehicle { vehicle, .. } if commands => {
+                    let vehicle = *vehicle;
+                    self.vehicle_came(key, vehicle);
+                }
+                Peer::Dashboard(dashboard) => {
+                    let (fleet, user) = (dashboard.fleet, dashboard.user.clone());
+                    self.user_came(key, fleet, &user);
+                }
+                _ => {}
+            }
+        }
     }
 
     /// Hands over what is queued, as far as there is room. Part of step 2.
     pub(super) fn hand_over_news(&mut self) {
         while let Some(news) = self.out.command_news.pop_front() {
+            self.out.command_news_bytes -= news.bytes();
             if let Err(Request::Command(news)) = self.events.ask(Request::Command(news)) {
+                self.out.command_news_bytes += news.bytes();
                 self.out.command_news.push_front(news);
                 return;
             }

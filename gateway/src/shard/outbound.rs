@@ -32,7 +32,7 @@ pub struct Outbound {
     /// Events to say.
     pub(super) events: Vec<Due>,
     /// That events are missing, to say ahead of them.
-    pub(super) gap: Option<Message>,
+    pub(super) gaps: Vec<Message>,
     /// Events that were dropped, to say.
     pub(super) events_dropped: u64,
     pub(super) vehicles: Vec<VehicleIndex>,
@@ -128,7 +128,7 @@ impl Outbound {
         self.changes.clear();
         self.dropped = 0;
         self.events.clear();
-        self.gap = None;
+        self.gaps.clear();
         self.events_dropped = 0;
     }
 
@@ -160,7 +160,7 @@ impl Outbound {
             && self.dropped == 0
             && self.known.is_empty()
             && self.events.is_empty()
-            && self.gap.is_none()
+            && self.gaps.is_empty()
             && self.events_dropped == 0;
         if missing == 0 && plain && self.fixes.len() <= per_frame {
             if self.fixes.is_empty() {
@@ -222,7 +222,7 @@ impl Outbound {
 
     /// Events, and what is to be said ahead of them. They come last: live positions do not wait for them.
     fn append_events(&mut self, bytes: &mut Vec<u8>, json: bool) {
-        if let Some(gap) = self.gap.take() {
+        for gap in self.gaps.drain(..) {
             append_encoded(bytes, &self.encoder.message(&gap), json);
         }
         if self.events_dropped > 0 {

@@ -36,6 +36,11 @@ impl Publishers {
     }
 }
 
+fn refused(id: u64, why: Refused) -> Result<(), Rejection> {
+    let (code, says) = why.says();
+    Err(Rejection::new(code, id, says))
+}
+
 impl Core {
     /// A vehicle's event.
     pub(super) fn event(
@@ -49,7 +54,11 @@ impl Core {
         let rules = EventRules {
             payload_bytes_max: self.config.limits.event_payload_bytes_max,
         };
-        let event = check_event(event, me, now.unix_ms, rules)?;
+        let message_id = event.message_id();
+        let event = check_event(event, me, now.unix_ms, rules).inspect_err(|_| {
+            // It is not to come back with it.
+            self.publishers.holds.give_up(key, message_id);
+        })?;
         if event.qos == 0 {
             let interest = &self.fleet.interest;
             let watched = interest.fleet(fleet) | interest.vehicle(me);
@@ -59,7 +68,6 @@ impl Core {
             }
             return Ok(());
         }
-        let message_id = event.message_id;
         let from = holder(self.exchange.shard(), key);
         let publish = Publish {
             from,
@@ -67,7 +75,11 @@ impl Core {
             vehicle: me,
             event,
         };
-        let outcome = self.take_event(key, publish, now);
+        if !self.publishers.holds.lets(key, message_id, now.mono_ms) {
+            self.metrics.events_refused.inc();
+            return refused(message_id, Refused::Held);
+        }
+        let outcome = self.take_event(key, publish);
         if outcome.is_err() {
             self.metrics.events_refused.inc();
             // Later ones must not overtake it.
@@ -76,22 +88,15 @@ impl Core {
         outcome
     }
 
-    fn take_event(&mut self, key: Key, publish: Publish, now: Now) -> Result<(), Rejection> {
+    fn take_event(&mut self, key: Key, publish: Publish) -> Result<(), Rejection> {
         let id = publish.event.message_id;
-        let refused = |refused: Refused| {
-            let (code, says) = refused.says();
-            Err(Rejection::new(code, id, says))
-        };
         match self.events.state() {
             LogState::Open => {}
-            state => return refused(Refused::State(state)),
-        }
-        if !self.publishers.holds.lets(key, id, now.mono_ms) {
-            return refused(Refused::Held);
+            state => return refused(id, Refused::State(state)),
         }
         let window = self.config.limits.event_window;
-        let in_flight = self.publishers.in_flight.entry(key).or_default();
-        if *in_flight >= window {
+        let in_flight = self.publishers.in_flight.get(&key).copied().unwrap_or(0);
+        if in_flight >= window {
             let says = format!(
                 "{window} events wait for their Ack, the limit is {window} (limits.event_window): wait, and send this \
                  one again"
@@ -105,7 +110,7 @@ impl Core {
             let rejection = Rejection::new(ErrorCode::LimitReached, id, says);
             return Err(rejection.over(Bound::EventsPending));
         }
-        *in_flight += 1;
+        self.publishers.in_flight.insert(key, in_flight + 1);
         self.out.publish.push(publish);
         Ok(())
     }
@@ -132,7 +137,7 @@ impl Core {
 
     fn hold_back(&mut self, key: Key, qos: u8, id: u64, now: Now) {
         // Behind one that was refused, one more refusal says nothing new.
-        if qos == 1 && self.publishers.holds.lets(key, id, now.mono_ms) {
+        if qos == 1 && id > 0 && self.publishers.holds.lets(key, id, now.mono_ms) {
             self.publishers.holds.refuse(key, id, now.mono_ms);
             self.metrics.events_refused.inc();
             let says = "too many messages or bytes per second (limits.messages_per_second_max): send this one again \

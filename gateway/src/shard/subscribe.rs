@@ -147,6 +147,7 @@ impl Core {
         now_wanted.every &= now_wanted.positions;
         self.wish(key, fleet, before, now_wanted);
         self.watch(key, fleet, wanted, before, now_wanted);
+        self.refilter(key);
         if let Some((topics, wish)) = begin {
             self.begin_feed(key, id, topics, wish, now)?;
         }

@@ -2,12 +2,13 @@
 //! stretch here, and meets the live ones without a gap.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
 };
 
 use longhaul_filter_engine::FleetId;
 
+use super::ring::Key;
 use crate::{
     events::{Committed, Logged},
     limits::{TAIL_BYTES_MAX, TAIL_EVENTS_MAX},
@@ -21,6 +22,8 @@ pub struct Tail {
     /// Those just before it, without a hole.
     events: VecDeque<Arc<Logged>>,
     bytes: usize,
+    /// Dashboards that want events of this fleet.
+    readers: HashSet<Key>,
 }
 
 /// What new events are to those who were up to date.
@@ -39,7 +42,18 @@ impl Tail {
             through,
             events: VecDeque::new(),
             bytes: 0,
+            readers: HashSet::new(),
         }
+    }
+
+    /// Dashboards that want events of this fleet.
+    pub fn readers(&self) -> impl Iterator<Item = &Key> {
+        self.readers.iter()
+    }
+
+    /// One of them does not any more.
+    pub fn leave(&mut self, reader: Key) {
+        self.readers.remove(&reader);
     }
 
     /// Where it ends.
@@ -109,8 +123,16 @@ impl Tails {
     }
 
     /// Somebody wants a fleet's events, whose log ends at `through`. To be called when the log's thread has been told.
-    pub fn begin(&mut self, fleet: FleetId, through: u64) {
-        self.0.entry(fleet).or_insert_with(|| Tail::new(through));
+    pub fn begin(&mut self, fleet: FleetId, through: u64, reader: Key) {
+        let tail = self.0.entry(fleet).or_insert_with(|| Tail::new(through));
+        tail.readers.insert(reader);
+    }
+
+    /// The logs end there, and what is in them is nobody's news: they were opened just now.
+    pub fn catch_up(&mut self, last: impl Fn(FleetId) -> u64) {
+        for (fleet, tail) in &mut self.0 {
+            tail.through = tail.through.max(last(*fleet));
+        }
     }
 
     /// Nobody does any more.

@@ -29,7 +29,10 @@ use super::{
     post::Post,
     unix_ms,
 };
-use crate::shard::{connection::place, inbox::Letter};
+use crate::{
+    fleet::Interest,
+    shard::{connection::place, inbox::Letter},
+};
 
 /// How often a folder that another process has is tried again.
 const TRY_EVERY: Duration = Duration::from_millis(100);
@@ -59,11 +62,14 @@ pub(super) fn run(setting: Setting, inlets: Inlets, opened: Option<Opened>) {
     let Inlets { requests, replays } = inlets;
     let mut post = Post::new(Arc::clone(&setting.inboxes), Arc::clone(&setting.metrics));
     let opened = match opened {
-        Some(opened) => opened,
-        None => match wait(&setting, &requests, &mut post) {
-            Some(opened) => opened,
-            None => return,
-        },
+        Some(opened) => Ok(opened),
+        None => wait(&setting, &requests, &mut post),
+    };
+    let opened = match opened {
+        Ok(opened) => opened,
+        Err(Ended::Stopped) => return,
+        // It is to go away itself: whoever comes next needs the folder.
+        Err(Ended::Closed) => return refuse_all(&setting, &requests, &replays, &mut post),
     };
     let (writer, reading) = match Writer::begin(setting.clone(), opened, (requests, &replays), post)
     {
@@ -75,21 +81,34 @@ pub(super) fn run(setting: Setting, inlets: Inlets, opened: Option<Opened>) {
         }
     };
     let (requests, mut post) = writer.until_closed(reading);
-    // Shards may still publish, and dashboards may still ask.
+    refuse_all(&setting, &requests, &replays, &mut post);
+}
+
+/// Until the process ends: shards may still publish, and dashboards may still ask.
+fn refuse_all(
+    setting: &Setting,
+    requests: &Receiver<Request>,
+    replays: &Receiver<ReplayRequest>,
+    post: &mut Post,
+) {
+    setting.log.set_state(LogState::Closed);
     loop {
-        drain(&replays);
-        if refuse(&setting, &requests, &mut post, LogState::Closed).is_some() {
+        drain(replays);
+        if let Some(Ended::Stopped) = refuse(setting, requests, post, LogState::Closed) {
             return;
         }
     }
 }
 
-/// Waits for the folder. `None`: the process ends first.
-fn wait(setting: &Setting, requests: &Receiver<Request>, post: &mut Post) -> Option<Opened> {
+/// Waits for the folder.
+///
+/// # Errors
+/// How the process ends, or goes away, before that.
+fn wait(setting: &Setting, requests: &Receiver<Request>, post: &mut Post) -> Result<Opened, Ended> {
     let mut said = Instant::now();
     loop {
         match open(setting) {
-            Ok(opened) => return Some(opened),
+            Ok(opened) => return Ok(opened),
             Err(error) => {
                 if said.elapsed() >= SAY_EVERY {
                     said = Instant::now();
@@ -99,8 +118,8 @@ fn wait(setting: &Setting, requests: &Receiver<Request>, post: &mut Post) -> Opt
         }
         let until = Instant::now() + TRY_EVERY;
         while Instant::now() < until {
-            if let Some(Ended::Stopped) = refuse(setting, requests, post, LogState::Opening) {
-                return None;
+            if let Some(ended) = refuse(setting, requests, post, LogState::Opening) {
+                return Err(ended);
             }
         }
     }
@@ -129,7 +148,7 @@ fn refuse(
             None
         }
         Ok(Request::Command(news)) => {
-            // Vehicles and users that are here are looked up when the log is open.
+            // Vehicles and users that are here are announced anew when the log is open.
             if let CommandNews::Sent(asker, command) = news {
                 let (shard, key) = place(asker.at);
                 let answer = refusal(ErrorCode::NotDurable, command.command_id, state.why_not());
@@ -137,7 +156,8 @@ fn refuse(
             }
             None
         }
-        Ok(Request::Close) | Err(RecvTimeoutError::Timeout) => None,
+        Err(RecvTimeoutError::Timeout) => None,
+        Ok(Request::Close) => Some(Ended::Closed),
         Ok(Request::Stop) | Err(RecvTimeoutError::Disconnected) => Some(Ended::Stopped),
     }
 }
@@ -188,8 +208,7 @@ impl Writer {
             setting,
         };
         writer.adopt(recovered);
-        writer.setting.log.set_state(LogState::Open);
-        writer.setting.metrics.writable.set(1);
+        writer.open(true);
         Ok((writer, Reading { stop, thread }))
     }
 
@@ -206,7 +225,13 @@ impl Writer {
             );
         }
         let before = log.epoch();
-        log.set_epoch(recovered.epoch);
+        let new_epoch = before != 0 && before != recovered.epoch;
+        let expires_ms = self.setting.events.consumer_expires_ms;
+        log.set_epoch(recovered.epoch, recovered.lost, expires_ms);
+        if new_epoch {
+            // Ahead of everything else that shards are told of this log.
+            self.post.send_all(|| Letter::NewEpoch);
+        }
         self.places.clear();
         self.senders.clear();
         self.by_name.clear();
@@ -228,6 +253,7 @@ impl Writer {
                     self.setting.log.set_first(fleet, kept.first);
                     self.setting.log.set_last(fleet, kept.last);
                     self.settle(fleet, at);
+                    Interest::fence();
                     if missed {
                         // Events whose write was said to have failed, and which are there after all.
                         self.tell(&Arc::new(Committed {
@@ -248,11 +274,7 @@ impl Writer {
                 self.setting.log.consumers.restore(key, cursor);
             }
         }
-        let new_epoch = before != 0 && before != recovered.epoch;
-        self.adopt_commands(recovered.commands, new_epoch);
-        if new_epoch {
-            self.post.send_all(|| Letter::NewEpoch);
-        }
+        self.adopt_commands(recovered.commands);
         tracing::info!(
             epoch = recovered.epoch,
             fleets = self.places.len(),

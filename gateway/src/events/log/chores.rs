@@ -7,10 +7,15 @@ use super::{Writer, unix_ms};
 /// How often.
 const EVERY: Duration = Duration::from_secs(1);
 
+/// How long after the start no consumer expires.
+const EXPIRE_AFTER: Duration = Duration::from_secs(3_600);
+
 /// When what is due.
 #[derive(Debug)]
 pub(super) struct Chores {
     next: Instant,
+    /// Nothing expires before that: after a start, everybody has to come back first.
+    expire_from: Instant,
     /// Cursors in the batch at hand.
     cursors: Vec<Box<str>>,
 }
@@ -19,6 +24,7 @@ impl Chores {
     pub(super) fn new() -> Chores {
         Chores {
             next: Instant::now() + EVERY,
+            expire_from: Instant::now() + EXPIRE_AFTER,
             cursors: Vec::new(),
         }
     }
@@ -47,9 +53,11 @@ impl Writer {
 
     fn write_cursors(&mut self) {
         let consumers = &self.setting.log.consumers;
-        let unused_since = unix_ms().saturating_sub(self.setting.events.consumer_expires_ms);
-        for key in consumers.expire(unused_since) {
-            self.batch.cursor(key.as_bytes(), None);
+        if Instant::now() >= self.chores.expire_from {
+            let unused_since = unix_ms().saturating_sub(self.setting.events.consumer_expires_ms);
+            for key in consumers.expire(unused_since) {
+                self.batch.cursor(key.as_bytes(), None);
+            }
         }
         for (key, cursor) in consumers.take_changed() {
             self.batch.cursor(key.as_bytes(), Some(&cursor.write()));

@@ -141,6 +141,13 @@ impl Writer {
         }
     }
 
+    /// It takes events from now on. What happened to commands, vehicles and users in the meantime is told again.
+    pub(super) fn open(&mut self, first: bool) {
+        self.setting.log.set_state(LogState::Open);
+        self.setting.metrics.writable.set(1);
+        self.post.send_all(|| Letter::LogOpen { first });
+    }
+
     /// After a failure, now and then: tries again.
     pub(super) fn recover(&mut self) {
         if self.retry_at.is_none_or(|at| Instant::now() < at) {
@@ -164,8 +171,7 @@ impl Writer {
         }
         // Whether there is room is for the next write to find out.
         self.retry_at = None;
-        self.setting.log.set_state(LogState::Open);
-        self.setting.metrics.writable.set(1);
+        self.open(false);
     }
 
     /// The verdicts.

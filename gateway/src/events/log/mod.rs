@@ -42,7 +42,7 @@ use super::{
 use crate::{
     config,
     fleet::{Fleet, Holder},
-    limits::{COMMIT_BYTES_MAX, COMMIT_EVENTS_MAX},
+    limits::{COMMIT_BYTES_MAX, COMMIT_EVENTS_MAX, COMMIT_REQUESTS_MAX},
     metrics::LogMetrics,
     shard::{inbox::Inbox, ring::Key},
 };
@@ -160,6 +160,9 @@ impl Running {
     pub fn stop(self) {
         let by = Instant::now() + STOP_WITHIN;
         while self.log.ask(Request::Stop).is_err() && Instant::now() < by {
+            if self.ended.try_recv().is_ok() {
+                return;
+            }
             thread::sleep(POST_STEP);
         }
         if self
@@ -241,13 +244,16 @@ impl Writer {
             match self.requests.recv_timeout(step) {
                 Ok(request) => {
                     ended = self.take(request);
+                    let mut taken = 1;
                     // What came while the disk was busy.
                     while ended.is_none()
                         && self.gathered.len() < COMMIT_EVENTS_MAX
                         && self.gathered.bytes() < COMMIT_BYTES_MAX
+                        && taken < COMMIT_REQUESTS_MAX
                         && let Ok(request) = self.requests.try_recv()
                     {
                         ended = self.take(request);
+                        taken += 1;
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {}

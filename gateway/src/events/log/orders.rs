@@ -55,6 +55,15 @@ impl Writer {
     /// Something happened that concerns commands.
     pub(super) fn command_news(&mut self, news: CommandNews) {
         let now_ms = unix_ms();
+        if self.retry_at.is_some()
+            && matches!(
+                news,
+                CommandNews::VehicleHere(..) | CommandNews::UserHere(..)
+            )
+        {
+            // Nothing can be written, and who is here is told anew when it can.
+            return;
+        }
         let Orders {
             commands, effects, ..
         } = &mut self.orders;
@@ -213,18 +222,16 @@ impl Writer {
         self.post.send(shard, letter);
     }
 
-    /// Takes the commands that were kept. Vehicles may be connected already, where the log was waited for.
-    pub(super) fn adopt_commands(&mut self, records: Vec<(Vec<u8>, Vec<u8>)>, new_epoch: bool) {
-        if self.orders.restored && !new_epoch {
-            // Those in memory are the same ones, and know who is connected.
+    /// Takes the commands that were kept.
+    pub(super) fn adopt_commands(&mut self, records: Vec<(Vec<u8>, Vec<u8>)>) {
+        if self.orders.restored {
+            // Those in memory are the same ones, and know who is connected. If the file was damaged, they are all there is.
             return;
         }
         let registry = &self.setting.fleet.registry;
-        let mut vehicles = Vec::new();
         let resolve = |fleet: &str, vehicle: &str| -> Option<(FleetId, VehicleIndex)> {
             let fleet = registry.fleet(fleet).ok()?;
             let vehicle = registry.vehicle(fleet, vehicle).ok()?;
-            vehicles.push(vehicle);
             Some((fleet, vehicle))
         };
         let bounds = self.setting.commands;
@@ -241,16 +248,7 @@ impl Writer {
             effects: restored.effects,
             restored: true,
         };
-        vehicles.sort_unstable();
-        vehicles.dedup();
-        for vehicle in vehicles {
-            if let Some(at) = self.setting.fleet.presence.holder(vehicle) {
-                let Orders {
-                    commands, effects, ..
-                } = &mut self.orders;
-                commands.vehicle_here(vehicle, at, now_ms, effects);
-            }
-        }
+        // Whoever is connected already, where the log was waited for, is announced when it is open.
         self.count_commands();
     }
 }

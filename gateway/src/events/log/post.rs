@@ -52,7 +52,7 @@ impl Post {
         self.deliver(shard);
     }
 
-    /// To a letter to every shard.
+    /// A letter to every shard, of the same kind.
     pub(super) fn send_all(&mut self, letter: impl Fn() -> Letter) {
         for shard in 0..self.inboxes.len() {
             self.send(shard, letter());
@@ -62,6 +62,11 @@ impl Post {
     /// New events. A shard that has no room for them is told where the log ends instead.
     pub(super) fn committed(&mut self, shard: usize, committed: &Arc<Committed>) {
         let missed = &mut self.missed[shard];
+        if !self.waiting[shard].is_empty() {
+            // It comes behind what waits.
+            missed.insert(committed.fleet, committed.through);
+            return;
+        }
         if let Some(through) = missed.get_mut(&committed.fleet) {
             *through = committed.through;
             return;
@@ -76,6 +81,9 @@ impl Post {
     pub(super) fn again(&mut self) {
         for shard in 0..self.inboxes.len() {
             self.deliver(shard);
+            if !self.waiting[shard].is_empty() {
+                continue;
+            }
             let inbox = &self.inboxes[shard];
             self.missed[shard].retain(|&fleet, &mut through| {
                 let end = Committed {
@@ -90,10 +98,19 @@ impl Post {
 
     fn deliver(&mut self, shard: usize) {
         let waiting = &mut self.waiting[shard];
-        while let Some(letter) = waiting.pop_front() {
-            if let Err(letter) = self.inboxes[shard].post(letter) {
-                waiting.push_front(letter);
-                return;
+        // All of it takes one place, so that only time can fill an inbox.
+        let letter = match waiting.len() {
+            0 => return,
+            1 => match waiting.pop_front() {
+                Some(letter) => letter,
+                None => return,
+            },
+            _ => Letter::Several(waiting.drain(..).collect()),
+        };
+        if let Err(refused) = self.inboxes[shard].post(letter) {
+            match refused {
+                Letter::Several(letters) => waiting.extend(letters),
+                letter => waiting.push_back(letter),
             }
         }
     }
@@ -129,10 +146,22 @@ mod tests {
             post.again();
         }
         assert!(!post.is_behind());
-        post.send_all(|| Letter::Published(Vec::new()));
+        post.send_all(|| Letter::LogOpen { first: true });
         for _ in 0..LOG_LETTERS_MAX + 2 {
-            post.send(0, Letter::Published(Vec::new()));
+            post.send(0, Letter::NewEpoch);
         }
         assert_eq!(metrics.limit_hit_letters.get(), 2, "it is bounded");
+        post.committed(0, &committed(4));
+        assert!(matches!(inbox.take(), Some(Letter::LogOpen { .. })));
+        post.again();
+        let Some(Letter::Several(letters)) = inbox.take() else {
+            panic!("all that waited comes at once")
+        };
+        assert_eq!(letters.len(), LOG_LETTERS_MAX);
+        post.again();
+        assert!(
+            matches!(inbox.take(), Some(Letter::Committed(_))),
+            "and then"
+        );
     }
 }

@@ -112,6 +112,12 @@ impl Folder {
         Ok(highest)
     }
 
+    /// The highest epoch of a store that was set aside.
+    pub fn lost(&self) -> io::Result<Option<u64>> {
+        let aside = self.set_aside_before()?;
+        Ok(aside.iter().filter_map(|path| read_epoch(path)).max())
+    }
+
     /// Notes the epoch beside the store.
     pub fn note_epoch(&self, epoch: u64) -> io::Result<()> {
         if read_epoch(&self.path) == Some(epoch) {

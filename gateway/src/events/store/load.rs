@@ -44,6 +44,7 @@ pub fn load(handle: &Handle) -> Result<Loaded, Trouble> {
             rows.insert(number, row);
         }
         let recovered = Recovered {
+            lost: None,
             epoch: meta.epoch,
             set_aside: None,
             fleets,

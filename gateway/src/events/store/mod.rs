@@ -126,6 +126,8 @@ pub struct Recovered {
     pub epoch: u64,
     /// Where a store that could not be used has been moved to just now.
     pub set_aside: Option<PathBuf>,
+    /// The epoch of the store that was last set aside, now or earlier.
+    pub lost: Option<u64>,
     /// Every fleet that ever had a record.
     pub fleets: Vec<RecoveredFleet>,
     /// All cursors: key and value.

@@ -24,12 +24,17 @@ pub fn open(
             Err(StoreError::Corrupt { .. }) => {
                 set_aside = Some(folder.set_aside(now_ms).map_err(failed)?);
             }
-            other => return other,
+            Err(error) => return Err(error),
+            Ok((handle, mut loaded)) => {
+                loaded.recovered.lost = folder.lost().map_err(failed)?;
+                return Ok((handle, loaded));
+            }
         }
     }
     begin(folder, options, now_ms)?;
     let (handle, mut loaded) = existing(folder, options, generation)?;
     loaded.recovered.set_aside = set_aside;
+    loaded.recovered.lost = folder.lost().map_err(failed)?;
     Ok((handle, loaded))
 }
 
