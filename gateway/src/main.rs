@@ -74,13 +74,28 @@ fn run(args: &RunArgs) -> Result<(), Failure> {
         Startup::prepare(config, args.dev, args.dev_key.as_deref()).map_err(Failure::config)?;
     startup.announce();
     end_on_panic();
-    server::run(startup).map_err(Failure::internal)
+    server::run(startup).map_err(|error| {
+        // A folder that cannot be used is the operator's to mend, and no restart helps.
+        if error.is::<events::store::StoreError>() {
+            Failure::config(error)
+        } else {
+            Failure::internal(error)
+        }
+    })
 }
 
-/// A panic anywhere ends the process, in every build: a gateway that has lost a shard must not look alive.
+/// A panic anywhere ends the process, in every build: a gateway that has lost a shard must not look alive. The one
+/// exception is a storage library that stumbles over a damaged file, which is caught where it is called.
 fn end_on_panic() {
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();
+        if events::store::panics_are_damage() {
+            tracing::error!(
+                thread = thread.name().unwrap_or("unnamed"),
+                "the event log's file is damaged: {panic}"
+            );
+            return;
+        }
         tracing::error!(
             thread = thread.name().unwrap_or("unnamed"),
             "internal error, the process ends: {panic}"

@@ -642,9 +642,18 @@ fn gap_message(range: EventRange, now: u64) -> Message {
 
 /// Where to begin, and what is missing, for somebody who was at `asked` in a log that ends at `now`.
 fn starting_point(asked: ResumePoint, now: ResumePoint) -> (u64, Option<EventRange>) {
+    if asked.epoch == now.epoch && asked.sequence > now.sequence {
+        // Somebody has put an older copy of the log back.
+        let lost = EventRange {
+            epoch: asked.epoch,
+            first: now.sequence + 1,
+            last: asked.sequence,
+        };
+        return (now.sequence, Some(lost));
+    }
     if asked.epoch == now.epoch {
-        // Ahead of the log is nothing; retention is looked at when the log is read.
-        return (asked.sequence.min(now.sequence), None);
+        // Retention is looked at when the log is read.
+        return (asked.sequence, None);
     }
     if asked.epoch == 0 && asked.sequence == 0 {
         // It has never seen any: all that is kept.
@@ -693,7 +702,12 @@ mod tests {
         let point = |epoch, sequence| ResumePoint { epoch, sequence };
         let now = point(7, 100);
         assert_eq!(starting_point(point(7, 40), now), (40, None));
-        assert_eq!(starting_point(point(7, 400), now), (100, None), "ahead");
+        let ahead = EventRange {
+            epoch: 7,
+            first: 101,
+            last: 400,
+        };
+        assert_eq!(starting_point(point(7, 400), now), (100, Some(ahead)));
         assert_eq!(starting_point(point(7, 0), now), (0, None));
         assert_eq!(starting_point(point(0, 0), now), (0, None), "all there is");
         let lost = EventRange {

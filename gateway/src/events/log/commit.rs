@@ -55,6 +55,7 @@ impl Writer {
             tracing::info!("the event log writes again");
         }
         let metrics = &self.setting.metrics;
+        metrics.writable.set(1);
         metrics.commits.inc();
         metrics.events.add(self.gathered.new.len() as u64);
         metrics.commit_ns.add(began.elapsed().as_nanos() as u64);
@@ -144,7 +145,9 @@ impl Writer {
     /// It takes events from now on. What happened to commands, vehicles and users in the meantime is told again.
     pub(super) fn open(&mut self, first: bool) {
         self.setting.log.set_state(LogState::Open);
-        self.setting.metrics.writable.set(1);
+        if first {
+            self.setting.metrics.writable.set(1);
+        }
         self.post.send_all(|| Letter::LogOpen { first });
     }
 

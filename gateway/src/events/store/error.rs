@@ -2,6 +2,7 @@
 
 use std::{
     any::Any,
+    cell::Cell,
     io::{self, ErrorKind},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
@@ -168,9 +169,36 @@ impl Trouble {
     }
 }
 
+thread_local! {
+    /// How many [`guarded`] calls this thread is in.
+    static GUARDED: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Whether a panic of this thread, now, is one of the library over a damaged file, which is caught and told as damage.
+#[must_use]
+pub fn panics_are_damage() -> bool {
+    GUARDED.get() > 0
+}
+
+struct Guard;
+
+impl Guard {
+    fn begin() -> Guard {
+        GUARDED.set(GUARDED.get() + 1);
+        Guard
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        GUARDED.set(GUARDED.get() - 1);
+    }
+}
+
 /// Does it, and takes a panic for damage: the library checks most of what it reads, and where it does not, a damaged
 /// page makes it panic. Where a panic ends the process, see [`super::folder::Folder::opening`].
 pub fn guarded<T>(act: impl FnOnce() -> Result<T, Trouble>) -> Result<T, Trouble> {
+    let _guard = Guard::begin();
     catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|panic| {
         Err(Trouble::Damaged(format!(
             "reading it failed: {}",

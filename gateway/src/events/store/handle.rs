@@ -2,6 +2,7 @@
 
 use std::{
     fs::File,
+    ops::Deref,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
@@ -20,10 +21,36 @@ const OVERLAY_CACHE_BYTES_MAX: usize = 16 << 20;
 /// An open database.
 #[derive(Debug)]
 pub struct Handle {
-    pub database: Database,
+    pub database: Closing,
     pub disk: Disk,
     /// Which one it is, of those that one process opened.
     pub generation: u64,
+}
+
+/// A database whose closing, which writes, may stumble over a damaged file as everything else may.
+#[derive(Debug)]
+pub struct Closing(Option<Database>);
+
+impl Deref for Closing {
+    type Target = Database;
+
+    fn deref(&self) -> &Database {
+        match &self.0 {
+            Some(database) => database,
+            // It is taken out when this is dropped, and not before.
+            None => unreachable!("a database that is closed is not used"),
+        }
+    }
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        let database = self.0.take();
+        let _ = guarded(|| {
+            drop(database);
+            Ok(())
+        });
+    }
 }
 
 impl Handle {
@@ -46,7 +73,7 @@ impl Handle {
             Ok(builder.create_with_backend(backend)?)
         })?;
         Ok(Handle {
-            database,
+            database: Closing(Some(database)),
             disk,
             generation,
         })
@@ -58,7 +85,7 @@ impl Handle {
         let cache = options.cache_bytes.min(OVERLAY_CACHE_BYTES_MAX);
         let database = guarded(|| Ok(builder(cache).create_with_backend(backend)?))?;
         Ok(Handle {
-            database,
+            database: Closing(Some(database)),
             disk: disk.clone(),
             generation,
         })

@@ -47,8 +47,8 @@
 //!
 //! - The file keeps its largest size. What is removed leaves room inside, which `room` counts before it refuses.
 //! - A damaged page of records is found when it is read: [`StoreError::Corrupt`] says where to go on.
-//! - A page tree that is damaged may make the library panic, which ends a release build. If that happens while opening,
-//!   the next start checks the whole file and sets it aside.
+//! - A page tree that is damaged may make the library panic. That is caught, here and in the process's panic hook, and
+//!   told as damage. If it happens while opening, the next start checks the whole file and sets it aside.
 //! - A read error of the disk makes the next commit fail, as the library trusts its handle no longer.
 #![forbid(unsafe_code)]
 
@@ -77,7 +77,12 @@ use std::{
 
 use redb::ReadableDatabase;
 
-pub use self::{batch::Batch, error::StoreError, reader::Reader, retain::Retained};
+pub use self::{
+    batch::Batch,
+    error::{StoreError, panics_are_damage},
+    reader::Reader,
+    retain::Retained,
+};
 use self::{
     error::{Trouble, guarded},
     folder::Folder,
