@@ -7,7 +7,9 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use longhaul_codec::{Encoder, Message, Position};
+use longhaul_codec::{
+    AckKind, Encoder, ErrorCode, Event, EventAck, Message, Position, ResumePoint, Subscribe,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use tungstenite::Message as Frame;
 
@@ -32,8 +34,30 @@ struct Load {
     stop: AtomicBool,
     /// The newest report of each vehicle.
     reported: Vec<AtomicU32>,
+    /// The newest event of each vehicle that was acknowledged: it has sent all before that one.
+    acked: Vec<AtomicU32>,
+    /// Events that were refused, and sent again.
+    refused: AtomicU32,
     /// Connections that were opened because of a Drain.
     moved: AtomicU32,
+}
+
+/// One event of a vehicle at a time: sent until it is acknowledged.
+struct Publishing {
+    id: u32,
+    send_at: Option<Instant>,
+}
+
+impl Publishing {
+    fn event(&self) -> Message {
+        Event {
+            topic: "door".to_owned(),
+            qos: 1,
+            message_id: u64::from(self.id),
+            ..Event::default()
+        }
+        .into()
+    }
 }
 
 impl Load {
@@ -46,11 +70,20 @@ impl Load {
         let mut wire = Wire::open(self.listen, token);
         let mut encoder = Encoder::new();
         let (mut go_at, mut n) = (None, 0);
+        let mut publishing = Publishing {
+            id: 1,
+            send_at: Some(Instant::now()),
+        };
         while !self.is_over() {
             if go_at.is_some_and(|at| at <= Instant::now()) {
                 wire = Wire::open(self.listen, token);
                 self.moved.fetch_add(1, Ordering::Relaxed);
                 go_at = None;
+                publishing.send_at = Some(Instant::now());
+            }
+            if publishing.send_at.is_some_and(|at| at <= Instant::now()) {
+                wire.ask(publishing.event());
+                publishing.send_at = None;
             }
             // A parked one reports no more once it is told to go: what it has said is all there will ever be.
             if !(parked && (go_at.is_some() || self.moved.load(Ordering::Relaxed) > 0)) {
@@ -67,6 +100,16 @@ impl Load {
                 None => {}
                 Some(Message::Drain(drain)) => go_at = Some(after(drain.reconnect_after_ms)),
                 Some(Message::Welcome(_)) => {}
+                Some(Message::Ack(ack)) => {
+                    assert_eq!((ack.kind, ack.id), (AckKind::Event, publishing.id.into()));
+                    self.acked[number].store(publishing.id, Ordering::Release);
+                    publishing.id += 1;
+                    publishing.send_at = Some(after(20));
+                }
+                Some(Message::Error(error)) if error.code == ErrorCode::NotDurable => {
+                    self.refused.fetch_add(1, Ordering::Relaxed);
+                    publishing.send_at = Some(after(50));
+                }
                 Some(other) => panic!("vehicle {number} was told {other:?}"),
             }
         }
@@ -121,6 +164,73 @@ impl Load {
         }
     }
 
+    /// Watches all events under a consumer's name, over the move, until it has each one that was acknowledged, in order.
+    fn listen(&self, token: &str) -> usize {
+        let mut wire = Wire::open(self.listen, token);
+        let (mut go_at, mut over) = (None, None);
+        let mut subscribe_at = Some(Instant::now());
+        let mut names: HashMap<u32, String> = HashMap::new();
+        let mut last: HashMap<String, u64> = HashMap::new();
+        let (mut sequence, mut count) = (0, 0);
+        loop {
+            if go_at.is_some_and(|at| at <= Instant::now()) {
+                wire = Wire::open(self.listen, token);
+                names.clear();
+                go_at = None;
+                subscribe_at = Some(Instant::now());
+            }
+            if subscribe_at.is_some_and(|at| at <= Instant::now()) {
+                wire.ask(Subscribe {
+                    topics: vec!["door".to_owned()],
+                    consumer: Some("desk".to_owned()),
+                    resume: Some(ResumePoint::default()),
+                    ..watch_all(1)
+                });
+                subscribe_at = None;
+            }
+            match wire.try_next(Duration::from_millis(10)) {
+                Some(Message::Names(new)) => {
+                    names.extend(new.vehicles.into_iter().zip(new.ids));
+                }
+                Some(Message::Event(event)) => {
+                    let (epoch, id) = (event.epoch, event.message_id);
+                    // What was acknowledged to the old process after it had handed the log on comes again.
+                    assert!(event.sequence <= sequence + 1, "a gap behind {sequence}");
+                    let newest = last.entry(names[&event.vehicle].clone()).or_default();
+                    if event.sequence > sequence {
+                        assert_eq!(id, *newest + 1, "each event of a vehicle, in order, once");
+                        *newest = id;
+                        sequence = event.sequence;
+                        count += 1;
+                    }
+                    wire.ask(EventAck { epoch, sequence });
+                }
+                Some(Message::Error(error)) if error.code == ErrorCode::NotDurable => {
+                    subscribe_at = Some(after(50));
+                }
+                Some(Message::Drain(drain)) => go_at = Some(after(drain.reconnect_after_ms)),
+                Some(Message::Welcome(_) | Message::Ack(_)) | None => {}
+                Some(other) => panic!("the listener was told {other:?}"),
+            }
+            if self.is_over() {
+                let missing = |number: &usize| {
+                    let acked = self.acked[*number].load(Ordering::Acquire);
+                    let heard = last.get(&format!("truck-{number}")).copied();
+                    heard.unwrap_or(0) < acked.into()
+                };
+                let missing: Vec<_> = (0..VEHICLES).filter(missing).collect();
+                if missing.is_empty() {
+                    return count;
+                }
+                let since = *over.get_or_insert_with(Instant::now);
+                assert!(
+                    since.elapsed() < PATIENCE / 2,
+                    "events of vehicles {missing:?} were acknowledged and never came"
+                );
+            }
+        }
+    }
+
     /// Comes and goes the whole time, and is never refused. Returns how often.
     fn knock(&self, token: &str) -> u32 {
         let mut count = 0;
@@ -152,7 +262,16 @@ fn replace_under_load() {
         folder.path().to_str().expect("plain")
     );
     let window = format!("drain.window_ms={WINDOW_MS}");
+    let events = folder.path().join("events");
+    let events = format!("events.directory={:?}", events.to_str().expect("plain"));
     let settings = [
+        "--set",
+        &events,
+        "--set",
+        "events.free_bytes_min=0",
+        // The listener acknowledges each event by itself.
+        "--set",
+        "limits.messages_per_second_max=0",
         "--set",
         &state,
         "--set",
@@ -168,6 +287,7 @@ fn replace_under_load() {
     let dashboards: Vec<_> = (0..DASHBOARDS)
         .map(|n| token("dashboard", &format!("user-{n}")))
         .collect();
+    let listener = token("dashboard", "listener");
     let visitors: Vec<_> = (0..VISITORS)
         .map(|n| token("vehicle", &format!("visitor-{n}")))
         .collect();
@@ -175,6 +295,8 @@ fn replace_under_load() {
         listen: old.listen(),
         stop: AtomicBool::new(false),
         reported: (0..VEHICLES).map(|_| AtomicU32::new(0)).collect(),
+        acked: (0..VEHICLES).map(|_| AtomicU32::new(0)).collect(),
+        refused: AtomicU32::new(0),
         moved: AtomicU32::new(0),
     };
     // The new process outlives the clients' threads.
@@ -193,6 +315,11 @@ fn replace_under_load() {
                 })
             })
             .collect();
+        let listening = scope.spawn({
+            let load = &load;
+            let token = &listener;
+            move || load.listen(token)
+        });
         let knocking: Vec<_> = visitors
             .iter()
             .map(|token| {
@@ -201,7 +328,8 @@ fn replace_under_load() {
             })
             .collect();
         eventually("everybody reports", || {
-            load.reported.iter().all(|n| n.load(Ordering::Relaxed) > 10)
+            let begun = |count: &AtomicU32| count.load(Ordering::Relaxed) > 10;
+            load.reported.iter().all(begun) && load.acked.iter().all(begun)
         });
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             let new = roll(&mut old, folder.path(), &settings);
@@ -215,6 +343,8 @@ fn replace_under_load() {
                 .map(|dashboard| dashboard.join().expect("it has seen everything"))
                 .collect();
             assert_eq!(moves, [1; DASHBOARDS], "each dashboard moved once");
+            let events = listening.join().expect("it has heard everything");
+            assert!(events > 10 * VEHICLES, "{events} events");
             let visits: u32 = knocking
                 .into_iter()
                 .map(|visitor| visitor.join().expect("it was always let in"))

@@ -1,7 +1,7 @@
 //! What a shard's nouns weigh, in bytes, for the memory budget (`limits/budget.rs`): sizes, and the bounds that are the
 //! code's own and no settings.
 
-use std::cmp::Reverse;
+use std::{cmp::Reverse, sync::Arc};
 
 use longhaul_codec::Fix;
 use longhaul_filter_engine::FleetId;
@@ -10,6 +10,7 @@ use roaring::RoaringBitmap;
 use super::{
     connection::{Connection, Dashboard, PartialRequest},
     every::Every,
+    feed::Feed,
     frame::Frame,
     handshake::MAY_FOLLOW_BYTES,
     inbox::{Changed, Letter},
@@ -18,7 +19,7 @@ use super::{
     slab::{self, Slab},
     stalls::STALL_BYTES,
 };
-use crate::session::census::Counted;
+use crate::{events::Logged, session::census::Counted};
 
 /// A connection's slot in the slab.
 pub const CONNECTION: usize = Slab::<Connection>::SLOT_BYTES;
@@ -46,6 +47,10 @@ pub const EVERY: usize = size_of::<Every>();
 pub const EVERY_FIX: usize = size_of::<Fix>();
 /// What is remembered of each vehicle for one.
 pub const EVERY_LAST: usize = size_of::<(u32, u64)>();
+/// The box of a dashboard with events.
+pub const FEED: usize = size_of::<Feed>();
+/// An event on its way to another shard, without its payload.
+pub const EVENT_EXCHANGED: usize = size_of::<(FleetId, Arc<Logged>)>() + size_of::<Logged>();
 /// Which version of a vehicle a shard has routed.
 pub const SEEN: usize = size_of::<u32>();
 /// A place in an inbox, with the queue's own number.

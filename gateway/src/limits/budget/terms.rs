@@ -2,9 +2,11 @@
 //!
 //! - `limits/budget/terms/connected.rs`: what is there for connections, vehicles and dashboards
 //! - `limits/budget/terms/under_way.rs`: what is received, handed on and answered
+//! - `limits/budget/terms/events.rs`: events that must arrive
 //! - `limits/budget/terms/kernel.rs`: what the kernel holds for it
 
 mod connected;
+mod events;
 mod kernel;
 mod under_way;
 
@@ -80,6 +82,7 @@ impl<'a> Sheet<'a> {
         self.dashboards();
         self.shards();
         self.under_way();
+        self.events();
         self.commands();
         self.kernel();
         self.terms

@@ -217,6 +217,13 @@ impl Sheet<'_> {
             (dashboards, box_bytes + size(shard::PRESENCE_SET)),
             "what it wants and where it is; sets of what it is owed own no memory while they are empty",
         );
+        self.add(
+            part,
+            "names of users",
+            (dashboards, ID_BYTES),
+            (dashboards, self.config.limits.vehicle_id_bytes_max as u64),
+            "limits.vehicle_id_bytes_max at most; consumers and commands are a user's own",
+        );
         let leaves = connections.div_ceil(filters::SEATS_PER_LEAF);
         let leaf = filters::SEAT_LEAF_BYTES;
         self.add(
