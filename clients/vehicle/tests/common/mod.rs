@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 pub mod dashboard;
 pub mod gateway;
+pub mod listener;
 pub mod proxy;
 
 pub use dashboard::Dashboard;
