@@ -278,10 +278,14 @@ pub struct Events {
     /// Seconds for which throughput is measured, and as many for latency.
     #[arg(long, default_value_t = 10.0, value_parser = positive)]
     pub seconds: f64,
+    /// Seconds of each bare loop of append and fdatasync.
+    #[arg(long, default_value_t = 2.0, value_parser = positive)]
+    pub floor_seconds: f64,
     /// Payload of each event.
     #[arg(long, default_value_t = 200)]
     pub payload_bytes: usize,
-    /// Folder on the disk that is measured, for the event log; it is emptied in the end [default: a temporary one].
+    /// A folder on the disk that is measured, in which the event log gets one for this run [default: that of temporary
+    /// files].
     #[arg(long)]
     pub directory: Option<PathBuf>,
     /// Events that two dashboards miss while they are away.

@@ -37,8 +37,6 @@ use stretch::{Company, Stretch};
 
 /// How long publishing goes on before anything is measured: caches fill, and the log's file gets its first size.
 const WARM_UP: Duration = Duration::from_secs(2);
-/// For each kind of append, so that a slow disk still gives some hundreds.
-const FLOOR: Duration = Duration::from_secs(2);
 /// What the log keeps of an event beside its payload, about: sender, topic, numbers.
 const RECORD_BYTES_BESIDE: usize = 32;
 /// `f_type` of a file system in memory: statfs(2), TMPFS_MAGIC.
@@ -104,9 +102,10 @@ fn measure(
     let batch = (one as f64 * warm_up.cost.events_per_commit.max(1.0)) as usize;
     let floors = || -> anyhow::Result<Floors> {
         eprintln!("floor");
+        let time = duration(args.floor_seconds);
         Ok(Floors {
-            one: Floor::measure(folder, args.payload_bytes, FLOOR)?,
-            batch: Floor::measure(folder, batch, FLOOR)?,
+            one: Floor::measure(folder, args.payload_bytes, time)?,
+            batch: Floor::measure(folder, batch, time)?,
         })
     };
     let floor_before = floors()?;
