@@ -13,9 +13,9 @@ use crate::crew::{CONNECTIONS_PER_PROCESS, Crew};
 use crate::gateway::Gateway;
 use crate::job::{Job, Notice, Task};
 use crate::metrics::Metrics;
-use crate::report::write_json;
+use crate::report::conclude;
 use crate::run::{self, Interrupted};
-use crate::{checks, usage};
+use crate::usage;
 
 pub mod crowd;
 mod hearing;
@@ -65,11 +65,7 @@ pub fn run(args: &Churn, interrupted: &Interrupted) -> anyhow::Result<ExitCode> 
         "seed": args.seed, "shards": gateway.shards,
     });
     let report = ChurnReport::new(parameters, findings);
-    report.print();
-    if let Some(path) = &args.result.json {
-        write_json(path, &report)?;
-    }
-    Ok(checks::exit_code(&report.failures, args.result.no_check))
+    conclude(&report, &args.result)
 }
 
 fn measure(

@@ -33,6 +33,8 @@ pub enum Command {
     Storm(Storm),
     /// Let a fleet's clients come, go and misbehave, and see whether the gateway forgets them.
     Churn(Churn),
+    /// Publish events that must arrive: how fast, how late, really on the disk, and replayed after a night.
+    Events(Events),
     /// A generator process (started by the others).
     #[command(hide = true)]
     Worker,
@@ -259,6 +261,57 @@ pub struct Churn {
     /// Its metrics.
     #[command(flatten)]
     pub control: ControlArgs,
+    /// What to do with the result.
+    #[command(flatten)]
+    pub result: ResultArgs,
+}
+
+/// `events`.
+#[derive(Debug, Args)]
+pub struct Events {
+    /// Vehicles that publish events, one connection each.
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..))]
+    pub vehicles: u32,
+    /// Events a second of all together, where latency is measured.
+    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub rate: u32,
+    /// Seconds for which throughput is measured, and as many for latency.
+    #[arg(long, default_value_t = 10.0, value_parser = positive)]
+    pub seconds: f64,
+    /// Seconds of each bare loop of append and fdatasync.
+    #[arg(long, default_value_t = 2.0, value_parser = positive)]
+    pub floor_seconds: f64,
+    /// Payload of each event.
+    #[arg(long, default_value_t = 200)]
+    pub payload_bytes: usize,
+    /// A folder on the disk that is measured, in which the event log gets one for this run [default: that of temporary
+    /// files].
+    #[arg(long)]
+    pub directory: Option<PathBuf>,
+    /// Events that two dashboards miss while they are away.
+    #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub night_events: u64,
+    /// Vehicles that report positions meanwhile.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+    pub positions_vehicles: u32,
+    /// Positions a second, of all of these together.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub positions_rate: u32,
+    /// Seconds for which there are only positions, before that night.
+    #[arg(long, default_value_t = 5.0, value_parser = positive)]
+    pub quiet_seconds: f64,
+    /// Count the log's calls of fsync with strace.
+    #[arg(long)]
+    pub strace: bool,
+    /// For so many seconds.
+    #[arg(long, default_value_t = 5.0, value_parser = positive)]
+    pub strace_seconds: f64,
+    /// Which gateway. It is started here (--spawn), because its event log is the folder's.
+    #[command(flatten)]
+    pub gateway: GatewayArgs,
+    /// How to generate.
+    #[command(flatten)]
+    pub generator: GeneratorArgs,
     /// What to do with the result.
     #[command(flatten)]
     pub result: ResultArgs,

@@ -152,7 +152,12 @@ fn forward(number: usize, stdout: impl BufRead, sender: &Sender<(usize, Option<N
         };
         let last = matches!(
             notice,
-            Notice::Done(_) | Notice::Held { .. } | Notice::Churned(_) | Notice::Failed(_)
+            Notice::Done(_)
+                | Notice::Held { .. }
+                | Notice::Churned(_)
+                | Notice::Published(_)
+                | Notice::Consumed(_)
+                | Notice::Failed(_)
         );
         if sender.send((number, Some(notice))).is_err() || last {
             return;

@@ -14,6 +14,8 @@ use crate::audience::{Audience, Watch};
 use crate::checker::{Counts, Epoch, Phase};
 use crate::churn::crowd::ChurnTask;
 use crate::churn::tally::Tally;
+use crate::events::consume::{ConsumeTask, Consumed};
+use crate::events::publish::{PublishTask, Published};
 use crate::gateway::Gateway;
 use crate::resume::Resumed;
 use crate::storm::herd::{Round, StormTask};
@@ -72,6 +74,10 @@ pub enum Task {
     Storm(StormTask),
     /// Comes and goes.
     Churn(ChurnTask),
+    /// Publishes events.
+    Publish(PublishTask),
+    /// Watches events, leaves, and comes back.
+    Consume(ConsumeTask),
 }
 
 /// See [`Task::Load`].
@@ -194,6 +200,12 @@ pub enum Notice {
     Round(Box<Round>),
     /// The end of a churn.
     Churned(Box<Tally>),
+    /// All that was to be published is acknowledged, or will not be.
+    Published(Box<Published>),
+    /// Dashboards have what they were to get, and are gone for now.
+    Left,
+    /// What they got when they came back.
+    Consumed(Box<Consumed>),
     /// It cannot go on.
     Failed(String),
 }

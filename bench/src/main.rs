@@ -5,12 +5,12 @@
 //!
 //! - What is sent, and when: [`schedule`] (open loop, synthetic), [`timeline`] (a [`trace`]). Who watches: [`audience`].
 //! - A generator: [`load`] (its loop), [`clients`] (what its connections say), [`hold`] (idle connections),
-//!   [`storm::herd`] (all at once), [`churn::crowd`] (random lives), on [`pool`], [`connection`], [`handshake`],
-//!   [`frames`], [`subscribe`] and [`token`].
+//!   [`storm::herd`] (all at once), [`churn::crowd`] (random lives), [`events::publish`] and [`events::consume`] (events
+//!   with QoS 1), on [`pool`], [`connection`], [`handshake`], [`frames`], [`subscribe`] and [`token`].
 //! - What arrived: [`checker`] on [`seen`], [`resume`] after a stop. What it cost: [`usage`], [`metrics`]. What became of
 //!   it: [`report`], [`checks`].
-//! - The subcommands: [`fanout`], [`replay`], [`slow`], [`storm`] (through [`run`] and [`desk`]), [`idle`], [`churn`];
-//!   what the user sees: [`view`], [`live`].
+//! - The subcommands: [`fanout`], [`replay`], [`slow`], [`storm`], [`events`] (through [`run`] and [`desk`]), [`idle`],
+//!   [`churn`]; what the user sees: [`view`], [`live`].
 #![forbid(unsafe_code)]
 
 mod audience;
@@ -23,6 +23,7 @@ mod clock;
 mod connection;
 mod crew;
 mod desk;
+mod events;
 mod fanout;
 mod frames;
 mod gateway;
@@ -80,6 +81,7 @@ fn main() -> ExitCode {
         Command::Churn(args) => with_signals(|interrupted| churn::run(&args, interrupted)),
         Command::Storm(args) => with_signals(|interrupted| storm::run(&args, interrupted)),
         Command::Slow(args) => with_signals(|interrupted| slow::run(&args, interrupted)),
+        Command::Events(args) => with_signals(|interrupted| events::run(&args, interrupted)),
     };
     result.unwrap_or_else(|error| {
         eprintln!("longhaul-bench: {error:#}");

@@ -1,6 +1,7 @@
 //! The result of a load: computed from what the generator processes found, as JSON and as a table.
 
 use std::path::Path;
+use std::process::ExitCode;
 
 use anyhow::Context;
 use hdrhistogram::Histogram;
@@ -8,6 +9,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::checker::Counts;
+use crate::checks;
+use crate::cli::ResultArgs;
 use crate::job::{Done, Percentiles, add_pairs};
 
 /// Share of a core above which the generator is the limit.
@@ -295,6 +298,26 @@ impl Report {
             some => format!(", 1 in {some}"),
         }
     }
+}
+
+/// The result of a subcommand that measures and then checks what it found.
+pub trait Outcome: Serialize {
+    /// The table for people.
+    fn print(&self);
+    /// Demands that are not met.
+    fn failures(&self) -> &[String];
+}
+
+/// Shows a result, and writes it if the arguments say so: how the process ends.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn conclude(outcome: &impl Outcome, args: &ResultArgs) -> anyhow::Result<ExitCode> {
+    outcome.print();
+    if let Some(path) = &args.json {
+        write_json(path, outcome)?;
+    }
+    Ok(checks::exit_code(outcome.failures(), args.no_check))
 }
 
 /// Writes any result as JSON.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{bail, ensure};
 use serde_json::json;
 
+use crate::INTERRUPTED;
 use crate::audience::Audience;
 use crate::cli::{Slow, duration};
 use crate::crew::Crew;
@@ -17,12 +18,11 @@ use crate::desk::Desk;
 use crate::gateway::Gateway;
 use crate::job::{Done, Job, Load, Notice, Order, Share};
 use crate::metrics::Metrics;
-use crate::report::write_json;
+use crate::report::conclude;
 use crate::run::{self, Interrupted, Run};
 use crate::schedule::Synthetic;
 use crate::usage;
 use crate::view::{Lines, View};
-use crate::{INTERRUPTED, checks};
 
 mod report;
 
@@ -88,11 +88,7 @@ pub fn run(args: &Slow, interrupted: &Interrupted) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(INTERRUPTED));
     };
     let report = SlowReport::new(load.parameters.clone(), args.stalled, findings)?;
-    report.print();
-    if let Some(path) = &args.result.json {
-        write_json(path, &report)?;
-    }
-    Ok(checks::exit_code(&report.failures, args.result.no_check))
+    conclude(&report, &args.result)
 }
 
 fn measure(

@@ -6,17 +6,17 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use serde_json::json;
 
+use crate::INTERRUPTED;
 use crate::audience::Audience;
 use crate::cli::{Storm, duration};
 use crate::crew::{CONNECTIONS_PER_PROCESS, Crew};
 use crate::desk::Desk;
 use crate::gateway::Gateway;
 use crate::job::{Job, Load, Notice, Order, Share, Task};
-use crate::report::write_json;
+use crate::report::conclude;
 use crate::run::{self, Interrupted, Run};
 use crate::schedule::Synthetic;
 use crate::view::Lines;
-use crate::{INTERRUPTED, checks};
 
 mod backoff;
 pub mod herd;
@@ -64,11 +64,7 @@ pub fn run(args: &Storm, interrupted: &Interrupted) -> anyhow::Result<ExitCode> 
         return Ok(ExitCode::from(INTERRUPTED));
     };
     let report = StormReport::new(load.parameters.clone(), args.connections, findings)?;
-    report.print();
-    if let Some(path) = &args.result.json {
-        write_json(path, &report)?;
-    }
-    Ok(checks::exit_code(&report.failures, args.result.no_check))
+    conclude(&report, &args.result)
 }
 
 fn measure(

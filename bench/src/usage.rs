@@ -13,8 +13,36 @@ const TICKS_PER_SECOND: u64 = 100;
 /// # Errors
 /// No such process.
 pub fn cpu_us(pid: u32) -> anyhow::Result<u64> {
-    let path = format!("/proc/{pid}/stat");
-    let stat = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+    cpu_us_in(&format!("/proc/{pid}/stat"))
+}
+
+/// User and system time of one thread of a process, in microseconds.
+///
+/// # Errors
+/// No such thread.
+pub fn thread_cpu_us(pid: u32, thread: u32) -> anyhow::Result<u64> {
+    cpu_us_in(&format!("/proc/{pid}/task/{thread}/stat"))
+}
+
+/// The thread of a process with this name.
+///
+/// # Errors
+/// There is none.
+pub fn thread(pid: u32, name: &str) -> anyhow::Result<u32> {
+    let path = format!("/proc/{pid}/task");
+    for task in fs::read_dir(&path).with_context(|| format!("reading {path}"))? {
+        let task = task?;
+        // One that ends meanwhile is not the one.
+        let comm = fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+        if comm.trim_end() == name {
+            return Ok(task.file_name().to_string_lossy().parse()?);
+        }
+    }
+    Err(anyhow!("process {pid} has no thread {name}"))
+}
+
+fn cpu_us_in(path: &str) -> anyhow::Result<u64> {
+    let stat = fs::read_to_string(path).with_context(|| format!("reading {path}"))?;
     parse_cpu_ticks(&stat)
         .map(|ticks| ticks * 1_000_000 / TICKS_PER_SECOND)
         .ok_or_else(|| anyhow!("{path} has an unknown form"))
@@ -26,6 +54,18 @@ fn parse_cpu_ticks(stat: &str) -> Option<u64> {
     let user: u64 = fields.next()?.parse().ok()?;
     let system: u64 = fields.next()?.parse().ok()?;
     Some(user + system)
+}
+
+/// Bytes that a process has caused to be written to disks.
+///
+/// # Errors
+/// No such process, or somebody else's.
+pub fn written_bytes(pid: u32) -> anyhow::Result<u64> {
+    let path = format!("/proc/{pid}/io");
+    let io = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+    io.lines()
+        .find_map(|line| line.strip_prefix("write_bytes:")?.trim().parse().ok())
+        .ok_or_else(|| anyhow!("{path} does not say write_bytes"))
 }
 
 /// Resident memory of a process, in bytes.
@@ -124,6 +164,7 @@ mod tests {
         let slab = slab().unwrap();
         assert!(slab.total > slab.unreclaimable && slab.unreclaimable > 0);
         assert!(cpu_us(std::process::id()).is_ok());
+        assert!(written_bytes(std::process::id()).is_ok());
     }
 
     #[test]

@@ -10,12 +10,13 @@ use nix::unistd::Pid;
 use socket2::{Domain, Socket, Type};
 
 use crate::churn::crowd;
+use crate::events::{consume, publish};
 use crate::job::{Job, Notice, Order, Task, tell};
 use crate::storm::herd;
 use crate::{hold, load, usage};
 
-/// How far a storm steps back behind the steady load.
-const STORM_NICE: i32 = 15;
+/// How far a load steps back behind a steady one whose latency is measured.
+const BESIDE_NICE: i32 = 15;
 
 /// Reads a [`Job`] from standard input and does it. The end of the input ends it, so that no generator outlives its
 /// main process.
@@ -32,9 +33,9 @@ pub fn run() -> anyhow::Result<()> {
         set.set(core)?;
         sched_setaffinity(Pid::from_raw(0), &set).context("pinning the generator to its core")?;
     }
-    if matches!(job.task, Task::Storm(_)) {
-        // Where a core is shared, the storm is not to make the steady load late: what is measured is the gateway.
-        rustix::process::nice(STORM_NICE).context("stepping back behind the steady load")?;
+    if is_beside(&job.task) {
+        // Where a core is shared, it is not to make the steady load late: what is measured is the gateway.
+        rustix::process::nice(BESIDE_NICE).context("stepping back behind the steady load")?;
     }
     let orders = listen_for_orders();
     let result = match &job.task {
@@ -42,11 +43,22 @@ pub fn run() -> anyhow::Result<()> {
         Task::Hold(task) => hold::run(&job, task, &orders),
         Task::Churn(task) => crowd::run(&job, task, &orders),
         Task::Storm(task) => herd::run(&job, task, &orders),
+        Task::Publish(task) => publish::run(&job, task, &orders),
+        Task::Consume(task) => consume::run(&job, task, &orders),
     };
     if let Err(error) = result {
         tell(&Notice::Failed(format!("{error:#}")))?;
     }
     Ok(())
+}
+
+/// Whether a task runs beside a steady load.
+fn is_beside(task: &Task) -> bool {
+    match task {
+        Task::Storm(_) | Task::Consume(_) => true,
+        Task::Publish(task) => task.beside,
+        Task::Load(_) | Task::Hold(_) | Task::Churn(_) => false,
+    }
 }
 
 fn listen_for_orders() -> Receiver<Order> {

@@ -229,3 +229,58 @@ fn a_fleet_that_came_and_went_is_forgotten() {
         );
     }
 }
+
+/// How fast it is, is not asked here: this gateway is a debug build on a busy machine.
+#[test]
+fn events_become_durable_and_come_back_after_a_night() {
+    for shards in ["1", "2"] {
+        let report = run(&[
+            "events",
+            "--vehicles",
+            "40",
+            "--rate",
+            "200",
+            "--seconds",
+            "1",
+            "--floor-seconds",
+            "0.2",
+            "--night-events",
+            "3000",
+            "--quiet-seconds",
+            "1",
+            "--positions-vehicles",
+            "20",
+            "--positions-rate",
+            "100",
+            "--shards",
+            shards,
+            "--no-check",
+        ]);
+        let night = &report["night"];
+        assert_part_right(night, "positions");
+        assert_eq!(report["latency"]["acked"], 200, "{report}");
+        assert_eq!(night["published"]["acked"], 3_000, "{report}");
+        for stretch in [
+            &report["throughput"],
+            &report["latency"],
+            &night["published"],
+        ] {
+            assert_eq!(stretch["missing"], 0, "{report}");
+            assert_eq!(stretch["errors"], 0, "{report}");
+            assert_eq!(stretch["cost"]["logged"], stretch["acked"], "{report}");
+            assert!(stretch["cost"]["commits"].as_u64() > Some(0), "{report}");
+        }
+        let mornings = night["mornings"].as_array().expect("mornings");
+        assert_eq!(mornings.len(), 2, "{report}");
+        for morning in mornings {
+            assert_eq!(morning["events"], 3_000, "{report}");
+            assert_eq!(morning["exact"], true, "{report}");
+        }
+        for floor in ["floor_before", "floor_after"] {
+            for kind in ["one", "batch"] {
+                let appends = report[floor][kind]["appends"].as_u64();
+                assert!(appends > Some(0), "{report}");
+            }
+        }
+    }
+}

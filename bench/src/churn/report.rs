@@ -9,7 +9,7 @@ use super::tally::Tally;
 use super::{ACCEPTED, CLOSED, OPEN};
 use crate::checks::{self, Checks};
 use crate::metrics::Metrics;
-use crate::report::grouped;
+use crate::report::{Outcome, grouped};
 
 /// What may stay of a whole fleet's life: the allocator's arenas, and what is known of each id for good.
 const RSS_GROWTH_BYTES: u64 = 4 << 20;
@@ -136,9 +136,10 @@ impl ChurnReport {
         self.failures = checks.failures;
         self.passed = self.failures.is_empty();
     }
+}
 
-    /// The table for people.
-    pub fn print(&self) {
+impl Outcome for ChurnReport {
+    fn print(&self) {
         let row = |name: &str, value: String| println!("  {name:<22} {value}");
         let Tally {
             connects,
@@ -208,6 +209,10 @@ impl ChurnReport {
             println!("  ! {reason}");
         }
         checks::print(&self.failures);
+    }
+
+    fn failures(&self) -> &[String] {
+        &self.failures
     }
 }
 

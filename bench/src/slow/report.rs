@@ -10,7 +10,7 @@ use super::Eviction;
 use crate::checker::{Counts, Phase, phase_percentiles};
 use crate::checks::{self, Checks};
 use crate::job::{Done, Percentiles};
-use crate::report::{Report, grouped, milliseconds};
+use crate::report::{Outcome, Report, grouped, milliseconds};
 use crate::resume::Resumed;
 
 /// What one hanging dashboard may cost the gateway.
@@ -182,9 +182,10 @@ impl SlowReport {
         self.failures = checks.failures;
         self.passed = self.failures.is_empty();
     }
+}
 
-    /// The tables for people.
-    pub fn print(&self) {
+impl Outcome for SlowReport {
+    fn print(&self) {
         self.healthy.print();
         let row = |name: &str, value: String| println!("  {name:<22} {value}");
         let seconds = |value: Option<f64>| {
@@ -253,6 +254,10 @@ impl SlowReport {
             ),
         );
         checks::print(&self.failures);
+    }
+
+    fn failures(&self) -> &[String] {
+        &self.failures
     }
 }
 

@@ -8,7 +8,7 @@ use super::herd::Round;
 use crate::checker::{Phase, phase_percentiles};
 use crate::checks::{self, Checks};
 use crate::job::{Percentiles, add_pairs};
-use crate::report::{Report, grouped, milliseconds};
+use crate::report::{Outcome, Report, grouped, milliseconds};
 
 /// How much longer the existing connections' deliveries may take during the storm, at the 99th percentile.
 const LATENCY_RATIO_MAX: f64 = 3.0;
@@ -184,9 +184,10 @@ impl StormReport {
         self.failures = checks.failures;
         self.passed = self.failures.is_empty();
     }
+}
 
-    /// The tables for people.
-    pub fn print(&self) {
+impl Outcome for StormReport {
+    fn print(&self) {
         self.existing.print();
         println!(
             "\nstorm, {} connections at once",
@@ -216,6 +217,10 @@ impl StormReport {
             ),
         );
         checks::print(&self.failures);
+    }
+
+    fn failures(&self) -> &[String] {
+        &self.failures
     }
 }
 

@@ -25,6 +25,8 @@ pub const QUEUES_BYTES: usize = SUBMISSIONS as usize
     + COMPLETIONS as usize * size_of::<cqueue::Entry>();
 /// `IORING_ENTER_GETEVENTS`: run deferred task work and flush overflowed completions.
 const GET_EVENTS: u32 = 1;
+/// Enters in a row that bring nothing before the kernel's word is not believed any more. Some work completes nothing.
+const FRUITLESS_MAX: u32 = 4;
 
 /// Why a shard has no ring.
 #[derive(Debug, thiserror::Error)]
@@ -331,15 +333,16 @@ impl Ring {
     /// # Errors
     /// As [`Ring::submit`].
     pub fn collect(&mut self, out: &mut Vec<Completion>) -> io::Result<()> {
-        loop {
+        let max = self.collect_max;
+        repeat(|| {
+            let before = out.len();
             self.enter(GET_EVENTS)?;
             self.drain(out);
-            // One enter runs about 20 pieces of deferred work (IO_LOCAL_TW_DEFAULT_MAX, since 6.13) and leaves the
-            // rest for the next. Without this loop a tick would serve 20 sockets and the others would lag behind.
-            if out.len() >= self.collect_max || !self.ring.submission().taskrun() {
-                return Ok(());
-            }
-        }
+            Ok(Round {
+                taken: out.len() - before,
+                more: out.len() < max && self.ring.submission().taskrun(),
+            })
+        })
     }
 
     fn drain(&mut self, out: &mut Vec<Completion>) {
@@ -406,6 +409,31 @@ impl Ring {
     }
 }
 
+/// What one enter brought.
+struct Round {
+    /// Completions.
+    taken: usize,
+    /// The kernel says that there is more, and there is room for it.
+    more: bool,
+}
+
+/// Enters as often as it takes. One enter runs about 20 pieces of deferred work (IO_LOCAL_TW_DEFAULT_MAX, since 6.13) and
+/// leaves the rest for the next: without this loop a tick would serve 20 sockets and the others would lag behind.
+///
+/// The kernel's word that there is more may be wrong: it sets IORING_SQ_TASKRUN after it has queued the work, and if this
+/// thread has run that work in between, the flag stays until other work comes. Then the next tick is soon enough.
+fn repeat(mut round: impl FnMut() -> io::Result<Round>) -> io::Result<()> {
+    let mut fruitless = 0;
+    while fruitless < FRUITLESS_MAX {
+        let Round { taken, more } = round()?;
+        if !more {
+            break;
+        }
+        fruitless = if taken == 0 { fruitless + 1 } else { 0 };
+    }
+    Ok(())
+}
+
 impl Drop for Ring {
     fn drop(&mut self) {
         // The kernel winds a closed ring up in the background and may still read a frame: such frames are leaked.
@@ -433,5 +461,40 @@ fn probe(ring: &IoUring) -> Result<(), RingError> {
     match needed.iter().find(|(code, _)| !probe.is_supported(*code)) {
         Some((_, name)) => Err(RingError::TooOld(name)),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs rounds that take what `taken` says, as long as `more` does; how many there were.
+    fn rounds(taken: impl Fn(usize) -> usize, more: impl Fn(usize) -> bool) -> usize {
+        let mut count = 0;
+        repeat(|| {
+            count += 1;
+            Ok(Round {
+                taken: taken(count),
+                more: more(count),
+            })
+        })
+        .expect("no round fails");
+        count
+    }
+
+    #[test]
+    fn it_enters_until_there_is_no_more() {
+        assert_eq!(rounds(|_| 20, |round| round < 100), 100);
+        assert_eq!(rounds(|_| 0, |_| false), 1);
+        let now_and_then = |round| usize::from(round % 3 == 0);
+        assert_eq!(rounds(now_and_then, |round| round < 100), 100);
+    }
+
+    /// A shard that believed it for ever served nobody any more, until some client sent something.
+    #[test]
+    fn it_does_not_wait_for_completions_that_never_come() {
+        assert_eq!(rounds(|_| 0, |_| true), FRUITLESS_MAX as usize);
+        let first = |round| if round == 1 { 20 } else { 0 };
+        assert_eq!(rounds(first, |_| true), 1 + FRUITLESS_MAX as usize);
     }
 }

@@ -202,6 +202,7 @@ impl Writer {
             retry_at: None,
             said: None,
             broken: false,
+            commit_at: Instant::now(),
             chores: Chores::new(),
             name: String::new(),
             record: Vec::new(),

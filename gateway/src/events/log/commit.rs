@@ -10,7 +10,7 @@ use longhaul_filter_engine::FleetId;
 
 use super::{
     super::{Committed, LogState, Logged, store::StoreError},
-    Place, Published, Refused, Writer, unix_ms,
+    COMMIT_EVERY, Place, Published, Refused, Writer, unix_ms,
 };
 use crate::{
     fleet::{Extra, Interest},
@@ -39,6 +39,7 @@ impl Writer {
 
     fn write(&mut self) {
         let began = Instant::now();
+        self.commit_at = began + COMMIT_EVERY;
         let written = self.store.commit(&self.batch);
         match &written {
             Ok(()) => self.durable(began),
