@@ -156,7 +156,7 @@ impl Core {
                     continue;
                 }
                 if feed.room(limits) == 0 {
-                    feed.progress = Progress::Behind(logged.sequence);
+                    feed.stop_at(logged.sequence);
                     break;
                 }
                 feed.push(Arc::clone(logged));

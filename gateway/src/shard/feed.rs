@@ -177,7 +177,7 @@ impl Feed {
                 self.through = logged.sequence;
                 self.push(Arc::clone(logged));
             } else {
-                self.progress = Progress::Behind(logged.sequence);
+                self.stop_at(logged.sequence);
             }
         }
         (self.is_ready(), self.dropped - before)
@@ -236,6 +236,12 @@ impl Feed {
     pub fn looked(&mut self, through: u64) {
         self.through = self.through.max(through);
         self.progress = Progress::Behind(self.through + 1);
+    }
+
+    /// It has no room for this one, and is to look at it next.
+    pub fn stop_at(&mut self, next: u64) {
+        self.through = next.saturating_sub(1);
+        self.progress = Progress::Behind(next);
     }
 
     /// It has caught up with a log that ends at `through`.
@@ -489,6 +495,10 @@ mod tests {
         assert_eq!(feed.offer(&logged(20, "door"), LIMITS), (false, 0));
         feed.missed(12);
         assert_eq!(feed.progress, Progress::Behind(21), "not backwards");
+        feed.live(30);
+        feed.stop_at(25);
+        feed.looked(27);
+        assert_eq!(feed.progress, Progress::Behind(28), "none left out");
         feed.progress = Progress::Reading(Reading {
             from: 21,
             ticket: 1,
