@@ -188,6 +188,10 @@ impl Core {
 
     /// Takes what is owed of events, as far as it has room in a frame. Those who catch up share what a tick has for them.
     pub(super) fn gather_events(&mut self, key: Key, now: Now) {
+        let feed = self.connections.get_mut(key).and_then(feed_of);
+        if feed.is_some_and(|feed| feed.is_taken_over()) {
+            return self.lose_consumer(key, now);
+        }
         let Core {
             connections,
             outbound,
@@ -200,10 +204,6 @@ impl Core {
         let Some(feed) = connections.get_mut(key).and_then(feed_of) else {
             return;
         };
-        if feed.is_taken_over() {
-            // The sweep says so.
-            return;
-        }
         let (gaps, dropped) = feed.take_news(now.mono_ms);
         let epoch = events.epoch();
         outbound
