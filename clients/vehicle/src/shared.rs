@@ -28,9 +28,23 @@ pub(crate) struct Shared {
 /// The newest position.
 #[derive(Debug, Default)]
 struct Slot {
+    /// The latest time that was given to a position without one.
+    stamped_ms: u64,
     pending: Option<Fix>,
     /// Sent last, on whatever connection.
     sent: Option<Fix>,
+}
+
+impl Slot {
+    /// A position without a time is of now; of two in the same millisecond, the second one is later. The gateway takes
+    /// the second of two with the same time for a repetition of the first.
+    fn stamped(&mut self, mut fix: Fix, now_ms: u64) -> Fix {
+        if fix.time_ms == 0 {
+            self.stamped_ms = now_ms.max(self.stamped_ms + 1);
+            fix.time_ms = self.stamped_ms;
+        }
+        fix
+    }
 }
 
 impl Shared {
@@ -58,8 +72,9 @@ impl Shared {
     }
 
     /// A new position takes the place of the one that waits, unless that is later by its own time.
-    pub(crate) fn report(&self, fix: Fix) {
+    pub(crate) fn report(&self, fix: Fix, now_ms: u64) {
         let mut slot = self.slot();
+        let fix = slot.stamped(fix, now_ms);
         match slot.pending {
             Some(waits) => {
                 count(&self.tally.positions_replaced, 1);
@@ -135,4 +150,24 @@ pub(crate) fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     let ms = since.map_or(0, |since| since.as_millis() as u64);
     if ms < CLOCK_IS_SET_MS { 0 } else { ms }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_positions_in_one_millisecond_the_second_is_later() {
+        let mut slot = Slot::default();
+        let mut stamp = |time_ms, now_ms| {
+            let fix = Fix {
+                time_ms,
+                ..Fix::default()
+            };
+            slot.stamped(fix, now_ms).time_ms
+        };
+        assert_eq!([stamp(0, 10), stamp(0, 10), stamp(0, 10)], [10, 11, 12]);
+        assert_eq!(stamp(5, 10), 5, "its own time");
+        assert_eq!(stamp(0, 20), 20);
+    }
 }

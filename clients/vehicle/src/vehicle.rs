@@ -120,10 +120,7 @@ impl Vehicle {
     pub fn report(&self, mut fix: Fix) -> Result<(), FixError> {
         fix.check()?;
         fix.vehicle = 0;
-        if fix.time_ms == 0 {
-            fix.time_ms = now_ms();
-        }
-        self.inner.shared.report(fix);
+        self.inner.shared.report(fix, now_ms());
         Ok(())
     }
 
