@@ -75,7 +75,7 @@ pub const HOLD_MS: u64 = 60_000;
 /// Letters for one shard that found its inbox full, kept by the log's thread and delivered together. A shard that takes
 /// nothing for so long is not alive, which /healthz says; the oldest are dropped.
 pub const LOG_LETTERS_MAX: usize = 262_144;
-/// Commands, results and arrivals of one shard that wait for the log's thread.
+/// Commands and results of one shard that wait for the log's thread; beyond, they are refused.
 pub const COMMAND_NEWS_MAX: usize = 65_536;
 /// Bytes of what they say.
 pub const COMMAND_NEWS_BYTES_MAX: usize = 16 << 20;

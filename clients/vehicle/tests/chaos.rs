@@ -9,20 +9,11 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use common::proxy::Proxy;
-use common::{Dashboard, Gateway, PATIENCE, config};
+use common::{Dashboard, Gateway, PATIENCE, config, setting};
 use longhaul_vehicle::{Event, Fix, Notice, Vehicle};
 use tokio::sync::broadcast::error::RecvError;
 
 const VEHICLES: u64 = 8;
-
-fn setting(name: &str, default: u64) -> u64 {
-    match std::env::var(name) {
-        Ok(text) => text
-            .parse()
-            .unwrap_or_else(|_| panic!("{name}={text} is no number")),
-        Err(_) => default,
-    }
-}
 
 /// Says the seed if the test fails.
 struct Seed(u64);

@@ -11,19 +11,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use common::listener::Listener;
-use common::{Dashboard, Gateway, PATIENCE, start};
+use common::{Dashboard, Gateway, PATIENCE, setting, start};
 use longhaul_vehicle::{Event, Vehicle};
 
 const VEHICLES: usize = 6;
-
-fn setting(name: &str, default: u64) -> u64 {
-    match std::env::var(name) {
-        Ok(text) => text
-            .parse()
-            .unwrap_or_else(|_| panic!("{name}={text} is no number")),
-        Err(_) => default,
-    }
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whenever_the_gateway_is_killed() {

@@ -178,7 +178,8 @@ impl Replay {
             events: Vec::new(),
         };
         let Some(number) = (self.numbers)(request.fleet) else {
-            // Nothing was ever logged of this fleet.
+            // Nothing was ever logged of this fleet; or the log is being opened again, and it is asked for once more.
+            replayed.through = (last == 0).then_some(0);
             return Ok(replayed);
         };
         let mut bytes_left = request.bytes_max;

@@ -276,14 +276,6 @@ impl Registry {
         known
     }
 
-    /// A vehicle's fleet.
-    #[must_use]
-    pub fn fleet_of(&self, vehicle: VehicleIndex) -> Option<FleetId> {
-        let inner = self.lock();
-        let entry = inner.vehicles.get(vehicle.0 as usize)?;
-        (vehicle.0 > 0).then_some(entry.fleet)
-    }
-
     /// Whether `vehicle`'s id is `id`.
     #[must_use]
     pub fn is_called(&self, vehicle: VehicleIndex, id: &str) -> bool {

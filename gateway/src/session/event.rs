@@ -4,8 +4,8 @@ use longhaul_codec::{ErrorCode, Event, wire};
 use longhaul_filter_engine::VehicleIndex;
 
 use super::{
-    dashboard::Topics,
     rejection::{Bound, Rejection},
+    topics::Topics,
 };
 use crate::limits::{CONTENT_TYPE_BYTES_MAX, TOPIC_BYTES_MAX};
 
@@ -16,16 +16,15 @@ pub struct EventRules {
     pub payload_bytes_max: usize,
 }
 
-/// A vehicle's event, as it goes on: its own, within bounds, with a time.
+/// Whether a vehicle's event is its own, and within bounds.
 ///
 /// # Errors
 /// What is wrong with it. The vehicle need not send it again.
 pub fn check_event(
     event: wire::Event<'_>,
     me: VehicleIndex,
-    unix_ms: u64,
     rules: EventRules,
-) -> Result<Event, Rejection> {
+) -> Result<(), Rejection> {
     let id = event.message_id();
     let malformed = |says: String| Err(Rejection::new(ErrorCode::Malformed, id, says));
     if let Err(wrong) = check_topic(event.topic()) {
@@ -54,21 +53,25 @@ pub fn check_event(
         );
         return Err(Rejection::new(ErrorCode::TooLarge, id, says).over(Bound::EventPayload));
     }
-    let time_ms = match event.time_ms() {
-        0 => unix_ms,
-        time_ms => time_ms,
-    };
-    Ok(Event {
+    Ok(())
+}
+
+/// The event as it goes on: what its vehicle may say, with a time.
+pub fn taken(event: wire::Event<'_>, unix_ms: u64) -> Event {
+    Event {
         topic: event.topic().to_owned(),
         qos: event.qos(),
-        message_id: id,
-        time_ms,
+        message_id: event.message_id(),
+        time_ms: match event.time_ms() {
+            0 => unix_ms,
+            time_ms => time_ms,
+        },
         content_type: event.content_type().map(str::to_owned),
         payload: event
             .payload()
             .map_or_else(Vec::new, |payload| payload.bytes().to_vec()),
         ..Event::default()
-    })
+    }
 }
 
 /// Whether this can be the topic of an event.
@@ -118,7 +121,7 @@ mod tests {
             payload_bytes_max: 4,
         };
         match decode(encoded.payload()).expect("it was just encoded") {
-            MessageRef::Event(event) => check_event(event, ME, 1_000, rules),
+            MessageRef::Event(event) => check_event(event, ME, rules).map(|()| taken(event, 1_000)),
             other => panic!("{other:?}"),
         }
     }

@@ -14,4 +14,5 @@ pub mod rate;
 pub mod rejection;
 pub mod rights;
 pub mod token;
+pub mod topics;
 pub mod vehicle;

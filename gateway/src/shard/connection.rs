@@ -257,6 +257,19 @@ impl Connection {
         (queue.frames.len(), queue.bytes)
     }
 
+    /// The dashboard, if it is one.
+    pub fn dashboard_mut(&mut self) -> Option<&mut Dashboard> {
+        match &mut self.peer {
+            Peer::Dashboard(dashboard) => Some(dashboard),
+            _ => None,
+        }
+    }
+
+    /// The dashboard's events, if it wants some.
+    pub fn feed_mut(&mut self) -> Option<&mut Feed> {
+        self.dashboard_mut()?.feed.as_deref_mut()
+    }
+
     /// How many frames wait.
     pub fn waiting(&self) -> usize {
         self.queue.as_ref().map_or(0, |queue| queue.frames.len())

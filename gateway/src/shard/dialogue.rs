@@ -325,7 +325,7 @@ impl Core {
 
     /// An id inside a message must be the sender's own.
     #[inline]
-    fn own_id(&self, me: VehicleIndex, id: Option<&str>) -> Result<(), Rejection> {
+    pub(super) fn own_id(&self, me: VehicleIndex, id: Option<&str>) -> Result<(), Rejection> {
         match id {
             Some(id) if !self.fleet.registry.is_called(me, id) => Err(Rejection::new(
                 ErrorCode::WrongIdentity,

@@ -12,7 +12,7 @@
 //! | `handshake`, `allowance`, `dialogue`, `subscribe` | bytes to messages, messages to table writes and filters |
 //! | [`exchange`], [`inbox`], [`dirty`] | step 2: vehicle numbers from shard to shard |
 //! | `route`, `flush` | steps 3 and 4: one frame for all who get the same, the rest pends |
-//! | `publish`, `deliver` | events: from vehicles to the log, from the log to dashboards |
+//! | `publish`, `feeds`, `deliver` | events: from vehicles to the log; who gets which from where; from the log to them |
 //! | `orders` | commands: from dashboards to vehicles, and the results back |
 //! | `outbound` | what is to be said, as frames |
 //! | `entrance`, `gate` | how many new connections come in, and whether a storm of them is under way |
@@ -36,6 +36,7 @@ mod every;
 pub mod exchange;
 mod extras;
 mod feed;
+mod feeds;
 mod flush;
 pub mod footprint;
 pub mod frame;
@@ -211,6 +212,8 @@ pub struct Core {
     tails: Tails,
     /// Dashboards that may have room for events of the log.
     behind: Vec<Key>,
+    /// The log has to hear of those who are connected, from this slot on.
+    announcing: Option<u32>,
     /// The number of the next request for old events.
     next_ticket: u64,
     /// Bytes of events that this tick may still send to those.
@@ -279,6 +282,7 @@ impl Shard {
             publishers: Publishers::default(),
             tails: Tails::default(),
             behind: Vec::new(),
+            announcing: None,
             next_ticket: 0,
             replay_bytes_left: 0,
             outbound: Outbound::default(),
@@ -411,6 +415,7 @@ impl Core {
                 | Letter::Committed(_) => {}
             }
         }
-        (exchanged.sent + exchanged.taken + exchanged.refused) as usize + count
+        let more = self.announcing.is_some() || !self.out.command_news.is_empty();
+        (exchanged.sent + exchanged.taken + exchanged.refused) as usize + count + usize::from(more)
     }
 }

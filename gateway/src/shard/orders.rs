@@ -22,6 +22,9 @@ use crate::{
     session::rejection::{Bound, Rejection},
 };
 
+/// Connections that are announced in one tick.
+const ANNOUNCED_PER_TICK: u32 = 4_096;
+
 impl Core {
     /// A dashboard's command.
     pub(super) fn command(
@@ -78,7 +81,7 @@ impl Core {
         if let Err(why) = bounds.check(&command) {
             return Err(Rejection::new(why.code(), id, why.to_string()));
         }
-        if !self.report(CommandNews::Sent(asker, Box::new(command))) {
+        if !self.report_sent(CommandNews::Sent(asker, Box::new(command))) {
             let says = "too many commands wait to be written; send it again in a second";
             let rejection = Rejection::new(ErrorCode::LimitReached, id, says);
             return Err(rejection.over(Bound::CommandNews));
@@ -107,7 +110,7 @@ impl Core {
         if let Err(why) = bounds.check_result(&result) {
             return Err(Rejection::new(why.code(), id, why.to_string()));
         }
-        if !self.report(CommandNews::Result(me, from, Box::new(result))) {
+        if !self.report_sent(CommandNews::Result(me, from, Box::new(result))) {
             let says = "too many results wait to be written; send it again in a second";
             let rejection = Rejection::new(ErrorCode::LimitReached, id, says);
             return Err(rejection.over(Bound::CommandNews));
@@ -184,27 +187,41 @@ impl Core {
         self.answer(key, message);
     }
 
-    /// Queues something for the log's thread. False if too much waits for it.
-    fn report(&mut self, news: CommandNews) -> bool {
-        let bytes = news.bytes();
-        if self.out.command_news.len() >= COMMAND_NEWS_MAX
-            || self.out.command_news_bytes + bytes > COMMAND_NEWS_BYTES_MAX
+    /// Queues what a client sent for the log's thread. False if too much waits for it.
+    fn report_sent(&mut self, news: CommandNews) -> bool {
+        let out = &self.out;
+        if out.command_news.len() >= COMMAND_NEWS_MAX
+            || out.command_news_bytes + news.bytes() > COMMAND_NEWS_BYTES_MAX
         {
-            self.metrics.limit_hit_command_news.inc();
             return false;
         }
-        self.out.command_news_bytes += bytes;
-        self.out.command_news.push_back(news);
+        self.report(news);
         true
     }
 
-    /// Announces everybody who is connected, as if they came now: the log has not heard of them.
+    /// Queues something for the log's thread. There is at most one of a kind for each connection and each command.
+    fn report(&mut self, news: CommandNews) {
+        self.out.command_news_bytes += news.bytes();
+        self.out.command_news.push_back(news);
+    }
+
+    /// The log has not heard of those who are connected: they are announced as if they came now, some in each tick.
     pub(super) fn announce_all(&mut self) {
+        self.announcing = Some(0);
+    }
+
+    fn go_on_announcing(&mut self) {
+        let Some(from) = self.announcing else {
+            return;
+        };
         let (commands, results) = (self.events.has_commands(), self.events.has_results());
+        let slots = self.connections.slots();
+        let until = from.saturating_add(ANNOUNCED_PER_TICK).min(slots);
+        self.announcing = (results && until < slots).then_some(until);
         if !results {
             return;
         }
-        for slot in 0..self.connections.slots() {
+        for slot in from..until {
             let Some((key, connection)) = self.connections.slot_mut(slot) else {
                 continue;
             };
@@ -227,6 +244,7 @@ impl Core {
 
     /// Hands over what is queued, as far as there is room. Part of step 2.
     pub(super) fn hand_over_news(&mut self) {
+        self.go_on_announcing();
         while let Some(news) = self.out.command_news.pop_front() {
             self.out.command_news_bytes -= news.bytes();
             if let Err(Request::Command(news)) = self.events.ask(Request::Command(news)) {

@@ -15,7 +15,7 @@ use crate::{
     },
     fleet::Extra,
     session::{
-        event::{EventRules, check_event},
+        event::{EventRules, check_event, taken},
         rejection::{Bound, Rejection},
     },
 };
@@ -55,19 +55,33 @@ impl Core {
             payload_bytes_max: self.config.limits.event_payload_bytes_max,
         };
         let message_id = event.message_id();
-        let event = check_event(event, me, now.unix_ms, rules).inspect_err(|_| {
+        let checked = check_event(event, me, rules).and_then(|()| {
+            let of_whom = self.own_id(me, event.vehicle_id());
+            of_whom.map_err(|rejection| Rejection {
+                id: message_id,
+                ..rejection
+            })
+        });
+        if checked.is_err() {
             // It is not to come back with it.
             self.publishers.holds.give_up(key, message_id);
-        })?;
-        if event.qos == 0 {
+            return checked;
+        }
+        if event.qos() == 0 {
             let interest = &self.fleet.interest;
             let watched = interest.fleet(fleet) | interest.vehicle(me);
+            // Most events match nobody: those are not even copied.
             if interest.extra(fleet, Extra::Events) & watched != 0 {
-                let logged = Logged::new(event, me, 0, 0);
+                let logged = Logged::new(taken(event, now.unix_ms), me, 0, 0);
                 self.out.events.push((fleet, Arc::new(logged)));
             }
             return Ok(());
         }
+        if !self.publishers.holds.lets(key, message_id, now.mono_ms) {
+            self.metrics.events_refused.inc();
+            return refused(message_id, Refused::Held);
+        }
+        let event = taken(event, now.unix_ms);
         let from = holder(self.exchange.shard(), key);
         let publish = Publish {
             from,
@@ -75,10 +89,6 @@ impl Core {
             vehicle: me,
             event,
         };
-        if !self.publishers.holds.lets(key, message_id, now.mono_ms) {
-            self.metrics.events_refused.inc();
-            return refused(message_id, Refused::Held);
-        }
         let outcome = self.take_event(key, publish);
         if outcome.is_err() {
             self.metrics.events_refused.inc();

@@ -135,6 +135,11 @@ impl Tails {
         }
     }
 
+    /// Dashboards that want events, of all fleets.
+    pub fn all_readers(&self) -> Vec<Key> {
+        self.0.values().flat_map(Tail::readers).copied().collect()
+    }
+
     /// Nobody does any more.
     pub fn end(&mut self, fleet: FleetId) {
         self.0.remove(&fleet);

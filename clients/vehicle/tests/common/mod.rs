@@ -23,6 +23,16 @@ pub use gateway::Gateway;
 /// How long anything may take before a test gives up: far longer than it takes on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// A number from the environment, for whoever repeats a run or makes it longer.
+pub fn setting(name: &str, default: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(text) => text
+            .parse()
+            .unwrap_or_else(|_| panic!("{name}={text} is no number")),
+        Err(_) => default,
+    }
+}
+
 /// Shows what the library logs, if LONGHAUL_LOG says so.
 fn log() {
     if let Ok(filter) = std::env::var("LONGHAUL_LOG") {

@@ -12,7 +12,7 @@ use super::{
         store::{LogFleet, StoreError},
         window::{Verdict, Window},
     },
-    Place, Refused, Writer, number_of, unix_ms,
+    Place, Refused, Writer,
 };
 use crate::{fleet::Holder, limits::SENDERS_CACHED_MAX};
 
@@ -58,18 +58,16 @@ impl Gathered {
 
 impl Writer {
     /// Takes one event into the batch, or says why not.
-    pub(super) fn publish(&mut self, publish: Publish) {
+    pub(super) fn publish(&mut self, publish: Publish, now_ms: u64) {
         let Publish {
             from,
             fleet,
             vehicle,
             event,
-            ..
         } = &publish;
         self.gathered.taken += 1;
         self.gathered.bytes += publish.bytes();
         let message_id = event.message_id;
-        let now_ms = unix_ms();
         let mut answer = Answer {
             to: *from,
             message_id,
@@ -85,7 +83,7 @@ impl Writer {
             Ok(Verdict::New) => {
                 let (fleet, vehicle) = (*fleet, *vehicle);
                 if self.append(fleet, vehicle, publish, now_ms) {
-                    self.remember(vehicle, message_id);
+                    self.remember(fleet, vehicle, message_id);
                 } else {
                     answer.verdict = Err(Refused::State(LogState::Failed));
                     self.holds.refuse(answer.to, message_id, now_ms);
@@ -93,7 +91,7 @@ impl Writer {
             }
             Ok(Verdict::Again) => {
                 // The first one may be in this very batch.
-                answer.again = !self.touched.contains(vehicle);
+                answer.again = !self.touched.contains_key(vehicle);
                 self.setting.metrics.duplicates.inc();
             }
             Ok(Verdict::TooOld) => answer.verdict = Err(Refused::Old),
@@ -123,7 +121,7 @@ impl Writer {
         let Some(place) = self.place(fleet) else {
             return Err(failed);
         };
-        let window = match self.known_ids(place, fleet, vehicle) {
+        let window = match self.known_ids(place, vehicle) {
             Ok(window) => window,
             Err(error) => {
                 tracing::error!(%error, "cannot read a vehicle's last message ids");
@@ -134,19 +132,15 @@ impl Writer {
         if self.senders.len() >= SENDERS_CACHED_MAX {
             // Those of the batch at hand are not in the store yet.
             let touched = &self.touched;
-            self.senders.retain(|vehicle, _| touched.contains(vehicle));
+            self.senders
+                .retain(|vehicle, _| touched.contains_key(vehicle));
         }
         self.senders.insert(vehicle, window);
         Ok(verdict)
     }
 
-    fn known_ids(
-        &mut self,
-        place: Place,
-        fleet: FleetId,
-        vehicle: VehicleIndex,
-    ) -> Result<Window, StoreError> {
-        if !place.known || !self.called(fleet, vehicle) {
+    fn known_ids(&mut self, place: Place, vehicle: VehicleIndex) -> Result<Window, StoreError> {
+        if !place.known || !self.called(vehicle) {
             return Ok(Window::default());
         }
         let kept = self.store.sender(place.number, &self.name)?;
@@ -156,7 +150,7 @@ impl Writer {
     }
 
     /// Puts a vehicle's id into `name`.
-    fn called(&mut self, _fleet: FleetId, vehicle: VehicleIndex) -> bool {
+    fn called(&mut self, vehicle: VehicleIndex) -> bool {
         self.name.clear();
         let name = &mut self.name;
         self.setting
@@ -187,10 +181,7 @@ impl Writer {
     /// A fleet of this process is this one of the store.
     pub(super) fn settle(&mut self, fleet: FleetId, place: Place) {
         self.places.insert(fleet, place);
-        self.numbered
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .insert(fleet, place.number);
+        self.numbered().insert(fleet, place.number);
     }
 
     /// Gives an event its number and puts it into the batch.
@@ -201,7 +192,7 @@ impl Writer {
         publish: Publish,
         now_ms: u64,
     ) -> bool {
-        if self.place(fleet).is_none() || !self.called(fleet, vehicle) {
+        if self.place(fleet).is_none() || !self.called(vehicle) {
             return false;
         }
         let Some(place) = self.places.get_mut(&fleet) else {
@@ -222,27 +213,22 @@ impl Writer {
         true
     }
 
-    fn remember(&mut self, vehicle: VehicleIndex, message_id: u64) {
+    fn remember(&mut self, fleet: FleetId, vehicle: VehicleIndex, message_id: u64) {
         if let Some(window) = self.senders.get_mut(&vehicle) {
             window.record(message_id);
         }
-        self.touched.insert(vehicle);
+        self.touched.insert(vehicle, fleet);
     }
 
     /// Puts the changed windows into the batch.
     pub(super) fn write_senders(&mut self) {
         let mut touched = std::mem::take(&mut self.touched);
-        for vehicle in touched.drain() {
-            let Some(fleet) = self.setting.fleet.registry.fleet_of(vehicle) else {
-                continue;
-            };
-            let Some(number) = number_of(&self.numbered, fleet) else {
-                continue;
-            };
-            if self.called(fleet, vehicle)
+        for (vehicle, fleet) in touched.drain() {
+            if self.called(vehicle)
+                && let Some(place) = self.places.get(&fleet)
                 && let Some(window) = self.senders.get(&vehicle)
             {
-                self.batch.sender(number, &self.name, &window.write());
+                self.batch.sender(place.number, &self.name, &window.write());
             }
         }
         self.touched = touched;

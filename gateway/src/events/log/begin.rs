@@ -2,8 +2,8 @@
 //! let go of, so that another process of this node may have it.
 
 use std::{
-    collections::{HashMap, HashSet},
-    sync::{Arc, PoisonError},
+    collections::HashMap,
+    sync::Arc,
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -24,7 +24,7 @@ use super::{
     Ended, Numbered, Place, Published, Refused, Setting, Writer,
     batch::Gathered,
     chores::Chores,
-    drain, number_of,
+    drain, locked,
     orders::{Orders, refusal},
     post::Post,
     unix_ms,
@@ -177,7 +177,7 @@ impl Writer {
             reader: store.reader(),
             numbers: Arc::new({
                 let numbered = Arc::clone(&numbered);
-                move |fleet| number_of(&numbered, fleet)
+                move |fleet| locked(&numbered).get(&fleet).copied()
             }),
             log: Arc::clone(&setting.log),
             fleet: Arc::clone(&setting.fleet),
@@ -195,7 +195,7 @@ impl Writer {
             by_name: HashMap::new(),
             next_number: 0,
             senders: HashMap::new(),
-            touched: HashSet::new(),
+            touched: HashMap::new(),
             holds: Holds::default(),
             orders: Orders::new(setting.commands),
             post,
@@ -236,10 +236,9 @@ impl Writer {
         self.places.clear();
         self.senders.clear();
         self.by_name.clear();
-        self.numbered
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
+        if new_epoch {
+            self.numbered().clear();
+        }
         self.next_number = 0;
         for kept in recovered.fleets {
             self.next_number = self.next_number.max(kept.number.0 + 1);

@@ -96,7 +96,9 @@ impl Writer {
                     }
                 }
                 Err(error) => {
-                    tracing::error!(%error, "cannot remove old events");
+                    // The batch at hand finds out for itself; a quiet log has none.
+                    self.setting.metrics.errors.inc();
+                    self.stop_writing(&error);
                     return;
                 }
             }

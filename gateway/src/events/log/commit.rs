@@ -104,14 +104,6 @@ impl Writer {
         let metrics = &self.setting.metrics;
         metrics.errors.inc();
         metrics.events_refused.add(self.gathered.new.len() as u64);
-        if self.said.is_none_or(|said| said.elapsed() >= SAY_EVERY) {
-            self.said = Some(Instant::now());
-            tracing::error!(
-                %error,
-                events = self.gathered.new.len(),
-                "the event log cannot write: events with qos 1 are refused until it can; positions are not touched"
-            );
-        }
         let now_ms = unix_ms();
         for answer in &mut self.gathered.answers {
             if answer.verdict.is_ok() && !answer.again {
@@ -121,6 +113,18 @@ impl Writer {
         }
         self.gathered.new.clear();
         self.forget();
+        self.stop_writing(error);
+    }
+
+    /// Nothing can be written, for a while.
+    pub(super) fn stop_writing(&mut self, error: &StoreError) {
+        if self.said.is_none_or(|said| said.elapsed() >= SAY_EVERY) {
+            self.said = Some(Instant::now());
+            tracing::error!(
+                %error,
+                "the event log cannot write: events with qos 1 are refused until it can; positions are not touched"
+            );
+        }
         // Refused ahead of the write, the store is as it was.
         self.broken = self.store.is_failed();
         self.retry_at = Some(Instant::now() + RETRY_AFTER);

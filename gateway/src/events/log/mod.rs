@@ -18,9 +18,9 @@ mod orders;
 mod post;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError, mpsc},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
     thread,
     time::{Duration, Instant, SystemTime},
 };
@@ -210,8 +210,8 @@ struct Writer {
     next_number: u32,
     /// By vehicle: the newest message ids.
     senders: HashMap<VehicleIndex, Window>,
-    /// Those that changed in the batch at hand.
-    touched: HashSet<VehicleIndex>,
+    /// Those that changed in the batch at hand, and their fleets.
+    touched: HashMap<VehicleIndex, FleetId>,
     holds: Holds<Holder>,
     orders: Orders,
     post: Post,
@@ -275,11 +275,16 @@ impl Writer {
         }
     }
 
+    fn numbered(&self) -> MutexGuard<'_, HashMap<FleetId, LogFleet>> {
+        locked(&self.numbered)
+    }
+
     fn take(&mut self, request: Request) -> Option<Ended> {
         match request {
             Request::Publish(events) => {
+                let now_ms = unix_ms();
                 for publish in events {
-                    self.publish(publish);
+                    self.publish(publish, now_ms);
                 }
                 None
             }
@@ -300,13 +305,9 @@ fn unix_ms() -> u64 {
         .map_or(0, |time| time.as_millis() as u64)
 }
 
-fn number_of(numbered: &Numbered, fleet: FleetId) -> Option<LogFleet> {
+fn locked(numbered: &Numbered) -> MutexGuard<'_, HashMap<FleetId, LogFleet>> {
     // Nothing under the lock can panic half way.
-    numbered
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .get(&fleet)
-        .copied()
+    numbered.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Requests that nobody will serve, because the log is closed: dashboards are told by its state.

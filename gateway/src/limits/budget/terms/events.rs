@@ -4,9 +4,9 @@ use super::{NOTHING, Sheet, buckets, size};
 use crate::{
     events::{EventLog, consumers::Consumer, handle::Request, store::StoreOptions, window},
     limits::{
-        COMMIT_BYTES_MAX, CONSUMER_NAME_BYTES_MAX, EVENT_TOPICS_MAX, EVENTS_BACKLOG_MAX, HOLDS_MAX,
-        LOG_REQUESTS_MAX, REPLAY_SCAN_BYTES_MAX, SENDERS_CACHED_MAX, TAIL_BYTES_MAX,
-        TOPIC_BYTES_MAX, budget::Part,
+        COMMAND_NEWS_BYTES_MAX, COMMIT_BYTES_MAX, CONSUMER_NAME_BYTES_MAX, EVENT_TOPICS_MAX,
+        EVENTS_BACKLOG_MAX, HOLDS_MAX, LOG_REQUESTS_MAX, REPLAY_SCAN_BYTES_MAX, SENDERS_CACHED_MAX,
+        TAIL_BYTES_MAX, TOPIC_BYTES_MAX, budget::Part,
     },
     shard::footprint as shard,
 };
@@ -76,8 +76,18 @@ impl Sheet<'_> {
             part,
             "requests to the log",
             (size(LOG_REQUESTS_MAX), size(size_of::<Request>())),
-            (size(LOG_REQUESTS_MAX), size(size_of::<Request>())),
-            "places in its queue",
+            (
+                size(LOG_REQUESTS_MAX),
+                size(size_of::<Request>() + limits.command_payload_bytes_max),
+            ),
+            "places in its queue, of a command's payload each",
+        );
+        self.add(
+            part,
+            "commands for the log",
+            NOTHING,
+            (shards, size(COMMAND_NEWS_BYTES_MAX)),
+            "from dashboards, and results of vehicles, in front of that queue",
         );
         let store = size(StoreOptions::default().cache_bytes);
         self.add(
