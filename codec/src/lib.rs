@@ -36,9 +36,9 @@ pub use fix::{Fix, FixError};
 pub use generated::v_1 as wire;
 pub use json::JsonError;
 pub use message::{
-    Ack, Command, CommandResult, Drain, Error, Event, EventAck, EventRange, LastKnown, Message,
-    Names, Position, PositionBatch, Positions, Presence, PresenceChange, ResumePoint, Subscribe,
-    Unsubscribe, Viewport, Welcome,
+    Ack, Authenticate, Command, CommandResult, Drain, Error, Event, EventAck, EventRange,
+    LastKnown, Message, Names, Position, PositionBatch, Positions, Presence, PresenceChange,
+    ResumePoint, Subscribe, TokenExpiring, Unsubscribe, Viewport, Welcome,
 };
 pub use values::{
     AckKind, CommandStatus, Delivery, ErrorCode, PresenceState, Role, SubscribeMode, UnknownValue,

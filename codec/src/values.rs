@@ -113,6 +113,8 @@ enumeration! {
         Unsubscribe,
         /// A command, accepted for delivery.
         Command,
+        /// A fresh token, in force.
+        Authenticate,
     }
 }
 

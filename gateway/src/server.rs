@@ -89,7 +89,7 @@ pub fn run(startup: Startup) -> anyhow::Result<()> {
     let shared = Shared {
         fleet: Fleet::new(&config.limits),
         census: Arc::new(Census::new(&config.limits)),
-        verifier: Arc::clone(&startup.verifier),
+        trust: Arc::clone(&startup.trust),
         events: Arc::clone(&events),
         inboxes: Arc::clone(&inboxes),
     };

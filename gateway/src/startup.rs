@@ -8,6 +8,7 @@ use crate::config::{Auth, Config};
 use crate::session::dev_key::{DevKey, DevKeyError};
 use crate::session::keys::{Key, KeyError};
 use crate::session::token::Verifier;
+use crate::session::trust::Trust;
 use crate::state::{Folder, FolderError};
 
 /// Everything that the server starts with.
@@ -15,8 +16,8 @@ use crate::state::{Folder, FolderError};
 pub struct Startup {
     /// The settings.
     pub config: Config,
-    /// Checks tokens.
-    pub verifier: Arc<Verifier>,
+    /// Who may be here.
+    pub trust: Arc<Trust>,
     /// The development key. If there is one, the endpoint `/echo` exists.
     pub dev_key: Option<DevKey>,
     /// Where state is kept across restarts, if it is.
@@ -68,14 +69,14 @@ impl Startup {
         if keys.is_empty() {
             return Err(StartupError::NoKey);
         }
-        let verifier = Arc::new(Verifier::new(keys, &config.auth, &config.limits));
+        let trust = Trust::new(Verifier::new(keys, &config.auth, &config.limits));
         let state = match &config.state.directory {
             None => None,
             Some(directory) => Some(Arc::new(Folder::open(directory)?)),
         };
         Ok(Self {
             config,
-            verifier,
+            trust,
             dev_key,
             state,
         })

@@ -125,6 +125,8 @@ message_ref! {
     Presence message_as_presence,
     Drain message_as_drain,
     Error message_as_error,
+    Authenticate message_as_authenticate,
+    TokenExpiring message_as_token_expiring,
 }
 
 /// Verifies that `bytes` are one message of this protocol and gives a view of it that borrows them.
@@ -199,7 +201,9 @@ fn check(message: MessageRef<'_>) -> Result<(), DecodeError> {
         | MessageRef::Unsubscribe(_)
         | MessageRef::EventAck(_)
         | MessageRef::Command(_)
-        | MessageRef::Drain(_) => {}
+        | MessageRef::Drain(_)
+        | MessageRef::Authenticate(_)
+        | MessageRef::TokenExpiring(_) => {}
     }
     Ok(())
 }

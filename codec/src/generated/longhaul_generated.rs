@@ -355,14 +355,15 @@ impl ::flatbuffers::SimpleToVerifyInSlice for SubscribeMode {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_ACK_KIND: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_ACK_KIND: u8 = 3;
+pub const ENUM_MAX_ACK_KIND: u8 = 4;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_ACK_KIND: [AckKind; 4] = [
+pub const ENUM_VALUES_ACK_KIND: [AckKind; 5] = [
   AckKind::Event,
   AckKind::Subscribe,
   AckKind::Unsubscribe,
   AckKind::Command,
+  AckKind::Authenticate,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -374,14 +375,16 @@ impl AckKind {
   pub const Subscribe: Self = Self(1);
   pub const Unsubscribe: Self = Self(2);
   pub const Command: Self = Self(3);
+  pub const Authenticate: Self = Self(4);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 3;
+  pub const ENUM_MAX: u8 = 4;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::Event,
     Self::Subscribe,
     Self::Unsubscribe,
     Self::Command,
+    Self::Authenticate,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -390,6 +393,7 @@ impl AckKind {
       Self::Subscribe => Some("Subscribe"),
       Self::Unsubscribe => Some("Unsubscribe"),
       Self::Command => Some("Command"),
+      Self::Authenticate => Some("Authenticate"),
       _ => None,
     }
   }
@@ -663,10 +667,10 @@ impl ::flatbuffers::SimpleToVerifyInSlice for ErrorCode {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_MESSAGE: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_MESSAGE: u8 = 15;
+pub const ENUM_MAX_MESSAGE: u8 = 17;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_MESSAGE: [Message; 16] = [
+pub const ENUM_VALUES_MESSAGE: [Message; 18] = [
   Message::NONE,
   Message::Position,
   Message::PositionBatch,
@@ -683,6 +687,8 @@ pub const ENUM_VALUES_MESSAGE: [Message; 16] = [
   Message::Presence,
   Message::Drain,
   Message::Error,
+  Message::Authenticate,
+  Message::TokenExpiring,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -706,9 +712,11 @@ impl Message {
   pub const Presence: Self = Self(13);
   pub const Drain: Self = Self(14);
   pub const Error: Self = Self(15);
+  pub const Authenticate: Self = Self(16);
+  pub const TokenExpiring: Self = Self(17);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 15;
+  pub const ENUM_MAX: u8 = 17;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::Position,
@@ -726,6 +734,8 @@ impl Message {
     Self::Presence,
     Self::Drain,
     Self::Error,
+    Self::Authenticate,
+    Self::TokenExpiring,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -746,6 +756,8 @@ impl Message {
       Self::Presence => Some("Presence"),
       Self::Drain => Some("Drain"),
       Self::Error => Some("Error"),
+      Self::Authenticate => Some("Authenticate"),
+      Self::TokenExpiring => Some("TokenExpiring"),
       _ => None,
     }
   }
@@ -3320,6 +3332,122 @@ impl ::core::fmt::Debug for Command<'_> {
       ds.finish()
   }
 }
+pub enum AuthenticateOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// A fresh token in place of the one that this connection came with: of the same subject, fleet and role.
+pub struct Authenticate<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for Authenticate<'a> {
+  type Inner = Authenticate<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> Authenticate<'a> {
+  pub const VT_REQUEST: ::flatbuffers::VOffsetT = 4;
+  pub const VT_TOKEN: ::flatbuffers::VOffsetT = 6;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    Authenticate { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args AuthenticateArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<Authenticate<'bldr>> {
+    let mut builder = AuthenticateBuilder::new(_fbb);
+    builder.add_request(args.request);
+    if let Some(x) = args.token { builder.add_token(x); }
+    builder.finish()
+  }
+
+
+  /// The client's number for this request; Ack or Error carries it back.
+  #[inline]
+  pub fn request(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Authenticate::VT_REQUEST, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn token(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(Authenticate::VT_TOKEN, None).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for Authenticate<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<u64>("request", Self::VT_REQUEST, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("token", Self::VT_TOKEN, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct AuthenticateArgs<'a> {
+    pub request: u64,
+    pub token: Option<::flatbuffers::WIPOffset<&'a str>>,
+}
+impl<'a> Default for AuthenticateArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    AuthenticateArgs {
+      request: 0,
+      token: None, // required field
+    }
+  }
+}
+
+pub struct AuthenticateBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> AuthenticateBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_request(&mut self, request: u64) {
+    self.fbb_.push_slot::<u64>(Authenticate::VT_REQUEST, request, 0);
+  }
+  #[inline]
+  pub fn add_token(&mut self, token: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Authenticate::VT_TOKEN, token);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> AuthenticateBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    AuthenticateBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<Authenticate<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, Authenticate::VT_TOKEN,"token");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for Authenticate<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("Authenticate");
+      ds.field("request", &self.request());
+      ds.field("token", &self.token());
+      ds.finish()
+  }
+}
 pub enum WelcomeOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -4355,6 +4483,104 @@ impl ::core::fmt::Debug for Error<'_> {
       ds.finish()
   }
 }
+pub enum TokenExpiringOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// The token of this connection ends soon: send a fresh one with Authenticate, or the connection is closed with 4501.
+pub struct TokenExpiring<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for TokenExpiring<'a> {
+  type Inner = TokenExpiring<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> TokenExpiring<'a> {
+  pub const VT_EXPIRES_MS: ::flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    TokenExpiring { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args TokenExpiringArgs
+  ) -> ::flatbuffers::WIPOffset<TokenExpiring<'bldr>> {
+    let mut builder = TokenExpiringBuilder::new(_fbb);
+    builder.add_expires_ms(args.expires_ms);
+    builder.finish()
+  }
+
+
+  /// When the token ends: milliseconds since the Unix epoch.
+  #[inline]
+  pub fn expires_ms(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(TokenExpiring::VT_EXPIRES_MS, Some(0)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for TokenExpiring<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<u64>("expires_ms", Self::VT_EXPIRES_MS, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct TokenExpiringArgs {
+    pub expires_ms: u64,
+}
+impl<'a> Default for TokenExpiringArgs {
+  #[inline]
+  fn default() -> Self {
+    TokenExpiringArgs {
+      expires_ms: 0,
+    }
+  }
+}
+
+pub struct TokenExpiringBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> TokenExpiringBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_expires_ms(&mut self, expires_ms: u64) {
+    self.fbb_.push_slot::<u64>(TokenExpiring::VT_EXPIRES_MS, expires_ms, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> TokenExpiringBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    TokenExpiringBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<TokenExpiring<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for TokenExpiring<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("TokenExpiring");
+      ds.field("expires_ms", &self.expires_ms());
+      ds.finish()
+  }
+}
 pub enum EnvelopeOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -4614,6 +4840,34 @@ impl<'a> Envelope<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn message_as_authenticate(&self) -> Option<Authenticate<'a>> {
+    if self.message_type() == Message::Authenticate {
+      let u = self.message();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { Authenticate::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn message_as_token_expiring(&self) -> Option<TokenExpiring<'a>> {
+    if self.message_type() == Message::TokenExpiring {
+      let u = self.message();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { TokenExpiring::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl ::flatbuffers::Verifiable for Envelope<'_> {
@@ -4639,6 +4893,8 @@ impl ::flatbuffers::Verifiable for Envelope<'_> {
           Message::Presence => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<Presence>>("Message::Presence", pos),
           Message::Drain => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<Drain>>("Message::Drain", pos),
           Message::Error => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<Error>>("Message::Error", pos),
+          Message::Authenticate => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<Authenticate>>("Message::Authenticate", pos),
+          Message::TokenExpiring => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<TokenExpiring>>("Message::TokenExpiring", pos),
           _ => Ok(()),
         }
      })?
@@ -4794,6 +5050,20 @@ impl ::core::fmt::Debug for Envelope<'_> {
         },
         Message::Error => {
           if let Some(x) = self.message_as_error() {
+            ds.field("message", &x)
+          } else {
+            ds.field("message", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        Message::Authenticate => {
+          if let Some(x) = self.message_as_authenticate() {
+            ds.field("message", &x)
+          } else {
+            ds.field("message", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        Message::TokenExpiring => {
+          if let Some(x) = self.message_as_token_expiring() {
             ds.field("message", &x)
           } else {
             ds.field("message", &"InvalidFlatbuffer: Union discriminant does not match value.")

@@ -166,6 +166,7 @@ fn from_dashboard() -> impl Strategy<Value = Message> {
             }
         ),
         any::<(u64, u64)>().prop_map(|(epoch, sequence)| EventAck { epoch, sequence }.into()),
+        (any::<u64>(), text()).prop_map(|(request, token)| Authenticate { request, token }.into()),
         (
             any::<(u64, u32, u64, bool)>(),
             maybe(),
@@ -238,6 +239,7 @@ fn from_gateway() -> impl Strategy<Value = Message> {
         }
         .into()),
         vec(change(), 0..10).prop_map(|changes| Presence { changes }.into()),
+        any::<u64>().prop_map(|expires_ms| TokenExpiring { expires_ms }.into()),
         (any::<u32>(), maybe(), maybe()).prop_map(|(reconnect_after_ms, alternative, reason)| {
             Drain {
                 reconnect_after_ms,
@@ -264,5 +266,5 @@ fn from_gateway() -> impl Strategy<Value = Message> {
 
 /// Any message of the protocol.
 pub(crate) fn message() -> impl Strategy<Value = Message> {
-    prop_oneof![4 => from_vehicle(), 4 => from_dashboard(), 7 => from_gateway()]
+    prop_oneof![4 => from_vehicle(), 5 => from_dashboard(), 8 => from_gateway()]
 }

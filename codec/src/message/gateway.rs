@@ -302,6 +302,31 @@ impl Write for Drain {
     }
 }
 
+/// The token of this connection ends soon.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenExpiring {
+    /// When it ends: milliseconds since the Unix epoch.
+    pub expires_ms: u64,
+}
+
+impl From<wire::TokenExpiring<'_>> for TokenExpiring {
+    fn from(view: wire::TokenExpiring<'_>) -> Self {
+        Self {
+            expires_ms: view.expires_ms(),
+        }
+    }
+}
+
+impl Write for TokenExpiring {
+    fn write(&self, builder: &mut Builder) -> WIPOffset<UnionWIPOffset> {
+        let args = wire::TokenExpiringArgs {
+            expires_ms: self.expires_ms,
+        };
+        wire::TokenExpiring::create(builder, &args).as_union_value()
+    }
+}
+
 /// Events of one log, from `first` to `last`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -4,6 +4,7 @@
 //! require may be left out. Lists, bytes and texts that are empty are not written. Each file has the messages of one
 //! kind of sender, and next to each struct the two ways between it and the wire.
 
+mod authenticate;
 mod dashboard;
 mod gateway;
 mod vehicle;
@@ -17,9 +18,11 @@ use serde::{Deserialize, Serialize};
 use crate::decode::MessageRef;
 use crate::wire;
 
+pub use authenticate::Authenticate;
 pub use dashboard::{Command, EventAck, ResumePoint, Subscribe, Unsubscribe, Viewport};
 pub use gateway::{
-    Ack, Drain, Error, EventRange, LastKnown, Names, Positions, Presence, PresenceChange, Welcome,
+    Ack, Drain, Error, EventRange, LastKnown, Names, Positions, Presence, PresenceChange,
+    TokenExpiring, Welcome,
 };
 pub use vehicle::{CommandResult, Event, Position, PositionBatch};
 
@@ -92,6 +95,7 @@ message! {
     Position, PositionBatch, Event, CommandResult,
     Subscribe, Unsubscribe, EventAck, Command,
     Welcome, Names, Positions, Ack, Presence, Drain, Error,
+    Authenticate, TokenExpiring,
 }
 
 type Strings<'a> = Vector<'a, ForwardsUOffset<&'a str>>;

@@ -1,10 +1,10 @@
 //! One of each message, with every field set, so that damaging them reaches every part of the decoder.
 
 use longhaul_codec::{
-    Ack, AckKind, Command, CommandResult, CommandStatus, Delivery, Drain, Error, ErrorCode, Event,
-    EventAck, EventRange, Fix, Message, Names, Position, PositionBatch, Positions, Presence,
-    PresenceChange, PresenceState, ResumePoint, Role, Subscribe, SubscribeMode, Unsubscribe,
-    Viewport, Welcome,
+    Ack, AckKind, Authenticate, Command, CommandResult, CommandStatus, Delivery, Drain, Error,
+    ErrorCode, Event, EventAck, EventRange, Fix, Message, Names, Position, PositionBatch,
+    Positions, Presence, PresenceChange, PresenceState, ResumePoint, Role, Subscribe,
+    SubscribeMode, TokenExpiring, Unsubscribe, Viewport, Welcome,
 };
 
 fn fix(vehicle: u32) -> Fix {
@@ -112,6 +112,11 @@ fn from_dashboard() -> Vec<Message> {
             sequence: 41,
         }
         .into(),
+        Authenticate {
+            request: 11,
+            token: "a.b.c".into(),
+        }
+        .into(),
         Command {
             command_id: 5,
             vehicle_id: text("bus-1"),
@@ -165,6 +170,10 @@ fn from_gateway() -> Vec<Message> {
                 vehicle: 1,
                 state: PresenceState::Stale,
             }],
+        }
+        .into(),
+        TokenExpiring {
+            expires_ms: 1_700_000_600_000,
         }
         .into(),
         Drain {

@@ -15,4 +15,5 @@ pub mod rejection;
 pub mod rights;
 pub mod token;
 pub mod topics;
+pub mod trust;
 pub mod vehicle;

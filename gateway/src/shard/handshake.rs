@@ -54,8 +54,9 @@ impl Core {
             Err(refusal) => self.refuse(key, &refusal),
             Ok(Some((request, consumed))) => {
                 self.upgrades_left -= 1;
+                let verifier = self.trust.verifier();
                 let admission = Admission {
-                    verifier: &self.verifier,
+                    verifier: &verifier,
                     unix_s: now.unix_ms / 1_000,
                     echo: self.config.echo,
                 };

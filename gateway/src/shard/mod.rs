@@ -88,7 +88,7 @@ use crate::{
     session::{
         census::{Census, Counted},
         rate::Rate,
-        token::Verifier,
+        trust::Trust,
     },
     websocket::AssemblyLimits,
 };
@@ -129,8 +129,8 @@ pub struct Shared {
     pub fleet: Arc<Fleet>,
     /// How many there are.
     pub census: Arc<Census>,
-    /// Checks tokens.
-    pub verifier: Arc<Verifier>,
+    /// Who may be here.
+    pub trust: Arc<Trust>,
     /// Events that must arrive.
     pub events: Arc<EventLog>,
     /// Every shard's inbox, by number.
@@ -194,7 +194,7 @@ pub struct Core {
     now: Now,
     fleet: Arc<Fleet>,
     census: Arc<Census>,
-    verifier: Arc<Verifier>,
+    trust: Arc<Trust>,
     events: Arc<EventLog>,
     metrics: Arc<ShardMetrics>,
     connections: Slab<Connection>,
@@ -268,7 +268,7 @@ impl Shard {
             now: Now::default(),
             fleet: shared.fleet,
             census: shared.census,
-            verifier: shared.verifier,
+            trust: shared.trust,
             events: shared.events,
             metrics,
             connections: Slab::new(config.connections_max + REFUSALS_IN_FLIGHT_MAX),
