@@ -8,6 +8,7 @@
 //! - `metrics/state.rs`: a table of the same kind, for the keeper of state
 //! - `metrics/log.rs`: another one, for the event log
 //! - `metrics/census.rs`: who is connected
+//! - `metrics/penalty.rs`: who is kept out
 //! - `metrics/process.rs`: CPU, memory and descriptors of the process, read when scraped
 #![forbid(unsafe_code)]
 
@@ -23,6 +24,7 @@ mod cell;
 mod census;
 mod family;
 mod log;
+mod penalty;
 mod process;
 mod shard;
 mod state;
@@ -33,6 +35,7 @@ use crate::session::census::Census;
 
 pub use cell::{Counter, Gauge};
 pub use log::LogMetrics;
+pub use penalty::PenaltyMetrics;
 pub use process::ProcessMetrics;
 pub use shard::ShardMetrics;
 pub use state::StateMetrics;

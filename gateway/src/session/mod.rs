@@ -10,6 +10,8 @@ pub mod dev_key;
 pub mod event;
 pub mod keys;
 pub mod mint;
+pub mod origin;
+pub mod penalty;
 pub mod rate;
 pub mod rejection;
 pub mod rights;
