@@ -134,6 +134,18 @@ pub const COMMANDS_BYTES_HARD_MIN: u64 = 2_097_152;
 pub const COMMAND_PAYLOAD_BYTES_HARD_MAX: u64 = 1_048_576;
 /// Hard maximum of `limits.command_ttl_ms_max`: 30 days.
 pub const COMMAND_TTL_MS_HARD_MAX: u64 = 2_592_000_000;
+/// Bytes of a token. An upgrade request holds none longer than `limits.header_bytes_max`.
+pub const TOKEN_BYTES_MAX: usize = 65_536;
+/// Entries of a token's claim `grants`.
+pub const GRANTS_MAX: usize = 64;
+/// Vehicles, groups and topics that the entries of one token name in all.
+pub const GRANT_NAMES_MAX: usize = 4_096;
+/// Bytes of these names.
+pub const GRANT_BYTES_MAX: usize = 65_536;
+/// Groups in a token's claim `groups`.
+pub const GROUPS_PER_TOKEN_MAX: usize = 32;
+/// Bytes of a group's name.
+pub const GROUP_NAME_BYTES_MAX: usize = 64;
 /// Hard maximum of `limits.connections_max`.
 pub const CONNECTIONS_HARD_MAX: u64 = SHARDS_MAX as u64 * CONNECTIONS_PER_SHARD_HARD_MAX;
 /// Hard maximum of `limits.connections_per_shard_max`.

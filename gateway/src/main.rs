@@ -23,7 +23,7 @@ use crate::cli::{Cli, Command, ConfigArgs, RunArgs, TokenArgs};
 use crate::config::{Config, KeyAlgorithm, Overrides};
 use crate::limits::budget::{self, Load};
 use crate::session::keys::SigningKey;
-use crate::session::mint::{Grant, MintError, mint};
+use crate::session::mint::{MintError, NewToken, mint};
 use crate::session::token::IdBounds;
 use crate::startup::Startup;
 
@@ -162,7 +162,7 @@ fn print_token(args: TokenArgs) -> Result<(), Failure> {
         .context("the clock is before 1970")
         .map_err(Failure::internal)?
         .as_secs();
-    let grant = Grant {
+    let token = NewToken {
         role: args.role,
         fleet: args.fleet,
         subject: args.subject,
@@ -172,9 +172,12 @@ fn print_token(args: TokenArgs) -> Result<(), Failure> {
         issuer: args.issuer,
         audience: args.audience,
         may: args.may,
+        groups: args.group,
+        grants: (!args.grant.is_empty())
+            .then(|| args.grant.into_iter().map(|grant| grant.0).collect()),
     };
     let bounds = IdBounds::new(&Config::defaults().map_err(Failure::internal)?.limits);
-    match mint(&key, &grant, bounds) {
+    match mint(&key, &token, bounds) {
         Ok(token) => print(&format!("{token}\n")),
         Err(error @ MintError::Refused(_)) => Err(Failure::usage(error)),
         Err(error) => Err(Failure::internal(error)),
