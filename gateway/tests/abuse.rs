@@ -348,7 +348,7 @@ fn a_message_that_does_not_end_ends_its_connection() {
         let (code, reason) = client.closed();
         assert_eq!(code, 4010, "{reason}");
     }
-    let mut pinging = Client::vehicle(&gateway, "truck-9");
+    let pinging = Client::vehicle(&gateway, "truck-9");
     pinging
         .socket()
         .write_all(&[0x02, 0x81, 0, 0, 0, 0, 1])

@@ -54,7 +54,7 @@ pub enum Phase {
 #[derive(Debug)]
 pub enum Peer {
     /// Comes from a load balancer and has not said whom it is for; holds what it said if that came in pieces.
-    Preface(Option<Box<Vec<u8>>>),
+    Preface(Option<Box<PartialRequest>>),
     /// Has not completed its upgrade; holds the request's bytes if they came in pieces.
     Handshake(Option<Box<PartialRequest>>),
     /// A vehicle.

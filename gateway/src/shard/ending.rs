@@ -17,7 +17,10 @@ use super::{
 use crate::{
     fleet::Extra,
     limits::RETRY_STOPPING_S,
-    session::close::{self, Close},
+    session::{
+        close::{self, Close},
+        token::Identity,
+    },
     websocket::{Refusal, outgoing},
 };
 
@@ -38,11 +41,17 @@ impl Core {
             close::TOKEN_EXPIRED => metrics.closed_expired.inc(),
             _ => metrics.closed_wrong_kind.inc(),
         }
+        self.witness_close(key, close);
         self.end_with(key, outgoing::close_frame(close.code, close.reason));
     }
 
     /// Refuses an upgrade with an HTTP answer.
     pub(super) fn refuse(&mut self, key: Key, refusal: &Refusal) {
+        self.refuse_as(key, refusal, None);
+    }
+
+    /// The same, of somebody whose token is good.
+    pub(super) fn refuse_as(&mut self, key: Key, refusal: &Refusal, who: Option<&Identity>) {
         let metrics = &self.metrics;
         metrics.closed_refused.inc();
         match refusal.status {
@@ -61,6 +70,7 @@ impl Core {
             StatusCode::FORBIDDEN => metrics.refused_origin.inc(),
             _ => metrics.refused_request.inc(),
         }
+        self.witness_refusal(key, refusal, who);
         tracing::debug!(status = refusal.status.as_u16(), reason = %refusal.reason, "refused an upgrade");
         self.offend_by(key, refusal.status);
         self.end_with(key, refusal.response());

@@ -149,7 +149,10 @@ impl Core {
         }
     }
 
-    /// Whose a connection is: the address behind the load balancer, if there is one. `None` for a peer that has gone.
+    /// The address of a connection's peer: what a load balancer said of it, or else by a system call. It is for what happens
+    /// once in a connection's life, such as a line in the audit log. `None` if the peer has gone already.
+    ///
+    /// Every question for a peer's address goes through here, so that a proxy's word for it has one place.
     pub(super) fn peer_of(&mut self, key: Key) -> Option<IpAddr> {
         let fd = self.connections.get_mut(key)?.fd;
         self.clients

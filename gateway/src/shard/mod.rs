@@ -18,6 +18,7 @@
 //! | `entrance`, `gate` | how many new connections come in, and whether a storm of them is under way |
 //! | `preface`, `offence` | whom a load balancer's connections are for; what is held against an address |
 //! | `ending`, [`leaving`] | how a connection ends, and how all of them do |
+//! | `witness` | what the audit log is told |
 //! | `sweep`, `stalls` | heartbeats and time-outs, a slice of the slab per tick |
 //! | [`connection`], [`slab`], [`frame`], [`clock`], `every`, `extras`, `feed`, `tail` | the nouns |
 //! | [`footprint`] | what the nouns weigh, for the memory budget |
@@ -59,6 +60,7 @@ mod stalls;
 mod subscribe;
 mod sweep;
 mod tail;
+mod witness;
 
 use std::{
     collections::VecDeque,
@@ -92,6 +94,7 @@ use self::{
     tail::Tails,
 };
 use crate::{
+    audit::Audit,
     config,
     events::EventLog,
     fleet::Fleet,
@@ -154,6 +157,8 @@ pub struct Shared {
     pub penalties: Arc<PenaltyBox>,
     /// Events that must arrive.
     pub events: Arc<EventLog>,
+    /// Who got in, who did not, who did what.
+    pub audit: Arc<Audit>,
     /// Every shard's inbox, by number.
     pub inboxes: Arc<[Arc<inbox::Inbox>]>,
 }
@@ -219,6 +224,7 @@ pub struct Core {
     penalties: Arc<PenaltyBox>,
     penalty_log: PenaltyLog,
     events: Arc<EventLog>,
+    audit: Arc<Audit>,
     metrics: Arc<ShardMetrics>,
     connections: Slab<Connection>,
     /// Addresses that are counted, by slot; empty if none are.
@@ -296,6 +302,7 @@ impl Shard {
             penalties: shared.penalties,
             penalty_log: PenaltyLog::default(),
             events: shared.events,
+            audit: shared.audit,
             metrics,
             connections: Slab::new(config.connections_max + REFUSALS_IN_FLIGHT_MAX),
             addresses: Vec::new(),

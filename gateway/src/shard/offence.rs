@@ -47,6 +47,7 @@ impl Core {
             return;
         };
         self.metrics.penalties.inc();
+        self.witness_penalty(key, offence, stay_ms);
         if let Some(unsaid) = self.penalty_log.admit(now_ms) {
             tracing::warn!(
                 %address,

@@ -5,7 +5,12 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use http::StatusCode;
 
-use super::{Core, clock::Now, connection::Peer, ring::Key};
+use super::{
+    Core,
+    clock::Now,
+    connection::{PartialRequest, Peer},
+    ring::Key,
+};
 use crate::{
     session::penalty::Offence,
     transport::proxy::{self, ProxyError},
@@ -55,18 +60,18 @@ impl Core {
         let Peer::Preface(held) = &mut connection.peer else {
             return;
         };
-        let before = held.as_ref().map_or(0, |held| held.len());
+        let before = held.as_ref().map_or(0, |held| held.bytes.len());
         let outcome = match held {
             None => proxy::read(bytes),
             Some(held) => {
-                held.extend_from_slice(bytes);
-                proxy::read(held)
+                held.bytes.extend_from_slice(bytes);
+                proxy::read(&held.bytes)
             }
         };
         let preface = match outcome {
             Ok(None) => {
                 // No more than the longest header is kept: `read` decides at that length.
-                held.get_or_insert_with(|| Box::new(bytes.to_vec()));
+                held.get_or_insert_with(|| PartialRequest::of(bytes));
                 return;
             }
             Err(error) => return self.no_preface(key, &error),
