@@ -399,6 +399,6 @@ fn check_id(claim: &'static str, id: &str, bytes_max: usize) -> Result<(), Token
 }
 
 #[cfg(test)]
-pub(super) mod test_keys;
+pub mod test_keys;
 #[cfg(test)]
 mod tests;
