@@ -83,6 +83,8 @@ pub const COMMAND_NEWS_BYTES_MAX: usize = 16 << 20;
 pub const SENDERS_CACHED_MAX: usize = 262_144;
 /// Bytes of an alternative address in a `Drain`.
 pub const DRAIN_TEXT_BYTES_MAX: usize = 256;
+/// Bytes of one text in a line of the audit log.
+pub const AUDIT_TEXT_BYTES_MAX: usize = 512;
 /// Bytes of a request's body at the control plane.
 pub const CONTROL_BODY_BYTES_MAX: usize = 4_096;
 /// The shortest `Retry-After` of an upgrade that is refused for now, in seconds.
@@ -132,6 +134,18 @@ pub const COMMANDS_BYTES_HARD_MIN: u64 = 2_097_152;
 pub const COMMAND_PAYLOAD_BYTES_HARD_MAX: u64 = 1_048_576;
 /// Hard maximum of `limits.command_ttl_ms_max`: 30 days.
 pub const COMMAND_TTL_MS_HARD_MAX: u64 = 2_592_000_000;
+/// Bytes of a token. An upgrade request holds none longer than `limits.header_bytes_max`.
+pub const TOKEN_BYTES_MAX: usize = 65_536;
+/// Entries of a token's claim `grants`.
+pub const GRANTS_MAX: usize = 64;
+/// Vehicles, groups and topics that the entries of one token name in all.
+pub const GRANT_NAMES_MAX: usize = 4_096;
+/// Bytes of these names.
+pub const GRANT_BYTES_MAX: usize = 65_536;
+/// Groups in a token's claim `groups`.
+pub const GROUPS_PER_TOKEN_MAX: usize = 32;
+/// Bytes of a group's name.
+pub const GROUP_NAME_BYTES_MAX: usize = 64;
 /// Hard maximum of `limits.connections_max`.
 pub const CONNECTIONS_HARD_MAX: u64 = SHARDS_MAX as u64 * CONNECTIONS_PER_SHARD_HARD_MAX;
 /// Hard maximum of `limits.connections_per_shard_max`.
@@ -425,6 +439,17 @@ pub struct Limits {
     /// Allowed: 1 to 2592000000.
     #[config(default = 86_400_000, validate = within::<1, COMMAND_TTL_MS_HARD_MAX>)]
     pub command_ttl_ms_max: u32,
+
+    /// Acts that wait to be written to the audit log. A further one is counted and lost.
+    /// Allowed: 16 to 1048576.
+    #[config(default = 16_384, validate = within::<16, 1_048_576>)]
+    pub audit_queue_max: usize,
+
+    /// Refused connections per second, of peers without a good token, that get a line each in the audit log; what is
+    /// over it is there as a number, so that strangers cannot wash away what others did. 0: no limit.
+    /// Allowed: 0 to 1000000.
+    #[config(default = 100, validate = within::<0, 1_000_000>)]
+    pub audit_refusals_per_second_max: u32,
 }
 
 impl Limits {

@@ -9,6 +9,7 @@
 //! - [`fleet`]: vehicles, their last positions, who watches them
 //! - [`events`]: what must arrive: the event log, consumers, commands
 //! - [`state`]: what of it survives a restart, and passes to a successor
+//! - [`audit`]: who got in, who did not, and who did what, one line each
 //! - [`metrics`]: what is counted
 //! - [`control`]: health, readiness, metrics and drain over HTTP
 
@@ -24,10 +25,11 @@ use crate::cli::{CheckArgs, Cli, Command, ConfigArgs, RunArgs, TokenArgs};
 use crate::config::{Config, KeyAlgorithm, Overrides};
 use crate::limits::budget::{self, Load};
 use crate::session::keys::SigningKey;
-use crate::session::mint::{Grant, MintError, mint};
+use crate::session::mint::{MintError, NewToken, mint};
 use crate::session::token::IdBounds;
 use crate::startup::Startup;
 
+mod audit;
 mod check;
 mod cli;
 mod config;
@@ -84,8 +86,8 @@ fn run(args: &RunArgs) -> Result<(), Failure> {
     startup.announce();
     end_on_panic();
     server::run(startup).map_err(|error| {
-        // A folder that cannot be used is the operator's to mend, and no restart helps.
-        if error.is::<events::store::StoreError>() {
+        // A folder or file that cannot be used is the operator's to mend, and no restart helps.
+        if error.is::<events::store::StoreError>() || error.is::<audit::AuditError>() {
             Failure::config(error)
         } else {
             Failure::internal(error)
@@ -188,7 +190,7 @@ fn print_token(args: TokenArgs) -> Result<(), Failure> {
         .context("the clock is before 1970")
         .map_err(Failure::internal)?
         .as_secs();
-    let grant = Grant {
+    let token = NewToken {
         role: args.role,
         fleet: args.fleet,
         subject: args.subject,
@@ -198,9 +200,12 @@ fn print_token(args: TokenArgs) -> Result<(), Failure> {
         issuer: args.issuer,
         audience: args.audience,
         may: args.may,
+        groups: args.group,
+        grants: (!args.grant.is_empty())
+            .then(|| args.grant.into_iter().map(|grant| grant.0).collect()),
     };
     let bounds = IdBounds::new(&Config::defaults().map_err(Failure::internal)?.limits);
-    match mint(&key, &grant, bounds) {
+    match mint(&key, &token, bounds) {
         Ok(token) => print(&format!("{token}\n")),
         Err(error @ MintError::Refused(_)) => Err(Failure::usage(error)),
         Err(error) => Err(Failure::internal(error)),

@@ -84,7 +84,7 @@ fn check_token(token: &str) {
             let id = identity.token_id.as_deref();
             FIXTURE
                 .bounds
-                .check(&identity.fleet, &identity.subject, id)
+                .check(Some(&identity.fleet), &identity.subject, id)
                 .expect("ids within their bounds");
         }
         Err(error) => {

@@ -8,6 +8,7 @@ pub mod credentials;
 pub mod dashboard;
 pub mod dev_key;
 pub mod event;
+pub mod grants;
 pub mod keys;
 pub mod mint;
 pub mod rate;

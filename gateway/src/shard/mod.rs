@@ -17,6 +17,7 @@
 //! | `outbound` | what is to be said, as frames |
 //! | `entrance`, `gate` | how many new connections come in, and whether a storm of them is under way |
 //! | `ending`, [`leaving`] | how a connection ends, and how all of them do |
+//! | `witness` | what the audit log is told |
 //! | `sweep`, `stalls` | heartbeats and time-outs, a slice of the slab per tick |
 //! | [`connection`], [`slab`], [`frame`], [`clock`], `every`, `extras`, `feed`, `tail` | the nouns |
 //! | [`footprint`] | what the nouns weigh, for the memory budget |
@@ -56,6 +57,7 @@ mod stalls;
 mod subscribe;
 mod sweep;
 mod tail;
+mod witness;
 
 use std::{collections::VecDeque, io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -80,6 +82,7 @@ use self::{
     tail::Tails,
 };
 use crate::{
+    audit::Audit,
     config,
     events::EventLog,
     fleet::Fleet,
@@ -133,6 +136,8 @@ pub struct Shared {
     pub trust: Arc<Trust>,
     /// Events that must arrive.
     pub events: Arc<EventLog>,
+    /// Who got in, who did not, who did what.
+    pub audit: Arc<Audit>,
     /// Every shard's inbox, by number.
     pub inboxes: Arc<[Arc<inbox::Inbox>]>,
 }
@@ -196,6 +201,7 @@ pub struct Core {
     census: Arc<Census>,
     trust: Arc<Trust>,
     events: Arc<EventLog>,
+    audit: Arc<Audit>,
     metrics: Arc<ShardMetrics>,
     connections: Slab<Connection>,
     /// Addresses that are counted, by slot; empty if none are.
@@ -270,6 +276,7 @@ impl Shard {
             census: shared.census,
             trust: shared.trust,
             events: shared.events,
+            audit: shared.audit,
             metrics,
             connections: Slab::new(config.connections_max + REFUSALS_IN_FLIGHT_MAX),
             addresses: Vec::new(),
