@@ -25,7 +25,7 @@ mod sections;
 mod template;
 
 pub use sections::{
-    Auth, Connection, Control, Drain, Events, KEYS_HARD_MAX, KeyAlgorithm, KeySource, Log,
+    Audit, Auth, Connection, Control, Drain, Events, KEYS_HARD_MAX, KeyAlgorithm, KeySource, Log,
     LogFormat, Receive, SHARDS_HARD_MAX, Server, State,
 };
 pub use template::template;
@@ -62,6 +62,9 @@ pub struct Config {
     /// Events that must arrive (qos 1), and commands: kept on disk until they are old.
     #[config(nested)]
     pub events: Events,
+    /// The audit log: who got in, who did not and why, and who did what.
+    #[config(nested)]
+    pub audit: Audit,
     /// What is written to standard error while running.
     #[config(nested)]
     pub log: Log,
@@ -141,6 +144,7 @@ impl Config {
         config.auth.locate_keys(file);
         locate(&mut config.state.directory, file);
         locate(&mut config.events.directory, file);
+        locate(&mut config.audit.file, file);
         Ok(config)
     }
 

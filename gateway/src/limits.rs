@@ -83,6 +83,8 @@ pub const COMMAND_NEWS_BYTES_MAX: usize = 16 << 20;
 pub const SENDERS_CACHED_MAX: usize = 262_144;
 /// Bytes of an alternative address in a `Drain`.
 pub const DRAIN_TEXT_BYTES_MAX: usize = 256;
+/// Bytes of one text in a line of the audit log.
+pub const AUDIT_TEXT_BYTES_MAX: usize = 512;
 /// Bytes of a request's body at the control plane.
 pub const CONTROL_BODY_BYTES_MAX: usize = 4_096;
 /// The shortest `Retry-After` of an upgrade that is refused for now, in seconds.
@@ -439,6 +441,17 @@ pub struct Limits {
     /// Allowed: 1 to 2592000000.
     #[config(default = 86_400_000, validate = within::<1, COMMAND_TTL_MS_HARD_MAX>)]
     pub command_ttl_ms_max: u32,
+
+    /// Acts that wait to be written to the audit log. A further one is counted and lost.
+    /// Allowed: 16 to 1048576.
+    #[config(default = 16_384, validate = within::<16, 1_048_576>)]
+    pub audit_queue_max: usize,
+
+    /// Refused connections per second, of peers without a good token, that get a line each in the audit log; what is
+    /// over it is there as a number, so that strangers cannot wash away what others did. 0: no limit.
+    /// Allowed: 0 to 1000000.
+    #[config(default = 100, validate = within::<0, 1_000_000>)]
+    pub audit_refusals_per_second_max: u32,
 }
 
 impl Limits {

@@ -8,6 +8,7 @@
 //! - [`fleet`]: vehicles, their last positions, who watches them
 //! - [`events`]: what must arrive: the event log, consumers, commands
 //! - [`state`]: what of it survives a restart, and passes to a successor
+//! - [`audit`]: who got in, who did not, and who did what, one line each
 //! - [`metrics`]: what is counted
 //! - [`control`]: health, readiness, metrics and drain over HTTP
 
@@ -26,6 +27,7 @@ use crate::session::mint::{MintError, NewToken, mint};
 use crate::session::token::IdBounds;
 use crate::startup::Startup;
 
+mod audit;
 mod cli;
 mod config;
 mod control;
@@ -75,8 +77,8 @@ fn run(args: &RunArgs) -> Result<(), Failure> {
     startup.announce();
     end_on_panic();
     server::run(startup).map_err(|error| {
-        // A folder that cannot be used is the operator's to mend, and no restart helps.
-        if error.is::<events::store::StoreError>() {
+        // A folder or file that cannot be used is the operator's to mend, and no restart helps.
+        if error.is::<events::store::StoreError>() || error.is::<audit::AuditError>() {
             Failure::config(error)
         } else {
             Failure::internal(error)

@@ -24,6 +24,7 @@ use self::drain::{Going, Shards};
 #[cfg(debug_assertions)]
 use crate::shard::inbox::Letter;
 use crate::{
+    audit::Audit,
     config::Config,
     control::{self, ControlState, DrainOrder, Health},
     events::{self, EventLog, LogState},
@@ -86,11 +87,18 @@ pub fn run(startup: Startup) -> anyhow::Result<()> {
         LogState::Off
     };
     let (events, inlets) = EventLog::new(&config.limits, at_first);
+    let (audit, audit_log) = Audit::start(
+        &config.audit,
+        &config.limits,
+        &config.node_name(),
+        metrics.audit(),
+    )?;
     let shared = Shared {
         fleet: Fleet::new(&config.limits),
         census: Arc::new(Census::new(&config.limits)),
         trust: Arc::clone(&startup.trust),
         events: Arc::clone(&events),
+        audit,
         inboxes: Arc::clone(&inboxes),
     };
     let loaded = startup.state.as_ref().map(|folder| {
@@ -182,6 +190,9 @@ pub fn run(startup: Startup) -> anyhow::Result<()> {
         keeper.stop();
     }
     control.stop();
+    if let Some(audit_log) = audit_log {
+        audit_log.stop();
+    }
     outcome
 }
 

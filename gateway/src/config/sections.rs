@@ -265,6 +265,31 @@ pub struct Events {
     pub consumer_expires_ms: u64,
 }
 
+/// The audit log: who got in, who did not and why, and who did what.
+#[derive(Debug, Clone, PartialEq, Config)]
+#[config(layer_attr(serde(deny_unknown_fields)))]
+pub struct Audit {
+    /// The file, of one JSON object a line and of mode 0600; it is made if there is none. SIGHUP opens it anew, and so
+    /// does moving it away. A relative name starts at this file's folder. Left out: there is no audit log.
+    #[config(env = "LONGHAUL_AUDIT", validate = named_path)]
+    pub file: Option<PathBuf>,
+
+    /// A file of so many bytes is set aside under its name and the time, and a new one is begun.
+    /// Allowed: 4096 to 1099511627776.
+    #[config(default = 67_108_864, validate = within::<4_096, 1_099_511_627_776>)]
+    pub rotate_bytes: u64,
+
+    /// So is a file that was begun so many seconds ago. 0: only its size counts.
+    /// Allowed: 0 to 31536000.
+    #[config(default = 86_400, validate = within::<0, 31_536_000>)]
+    pub rotate_after_s: u64,
+
+    /// Files that were set aside and are kept; the oldest beyond go.
+    /// Allowed: 0 to 10000.
+    #[config(default = 14, validate = within::<0, 10_000>)]
+    pub keep: u32,
+}
+
 /// What is written to standard error while running.
 #[derive(Debug, Clone, PartialEq, Config)]
 #[config(layer_attr(serde(deny_unknown_fields)))]

@@ -344,6 +344,9 @@ impl Core {
         if let Some(bound) = rejection.over {
             self.metrics.hit(bound);
         }
+        if rejection.code == ErrorCode::NotAllowed {
+            self.witness_overreach(key, &rejection.message);
+        }
         self.answer(key, &rejection.into_message());
     }
 

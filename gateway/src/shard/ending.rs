@@ -17,7 +17,10 @@ use super::{
 use crate::{
     fleet::Extra,
     limits::RETRY_STOPPING_S,
-    session::close::{self, Close},
+    session::{
+        close::{self, Close},
+        token::Identity,
+    },
     websocket::{Refusal, outgoing},
 };
 
@@ -37,11 +40,17 @@ impl Core {
             close::TOKEN_EXPIRED => metrics.closed_expired.inc(),
             _ => metrics.closed_wrong_kind.inc(),
         }
+        self.witness_close(key, close);
         self.end_with(key, outgoing::close_frame(close.code, close.reason));
     }
 
     /// Refuses an upgrade with an HTTP answer.
     pub(super) fn refuse(&mut self, key: Key, refusal: &Refusal) {
+        self.refuse_as(key, refusal, None);
+    }
+
+    /// The same, of somebody whose token is good.
+    pub(super) fn refuse_as(&mut self, key: Key, refusal: &Refusal, who: Option<&Identity>) {
         let metrics = &self.metrics;
         metrics.closed_refused.inc();
         match refusal.status {
@@ -59,6 +68,7 @@ impl Core {
             StatusCode::TOO_MANY_REQUESTS => metrics.refused_too_many.inc(),
             _ => metrics.refused_request.inc(),
         }
+        self.witness_refusal(key, refusal, who);
         tracing::debug!(status = refusal.status.as_u16(), reason = %refusal.reason, "refused an upgrade");
         self.end_with(key, refusal.response());
         if let Some(connection) = self.connections.get_mut(key) {

@@ -1,7 +1,7 @@
 //! Who may come in: every bound that a new connection meets, and the turn-taking that keeps a storm of them from those
 //! who are connected already.
 
-use std::os::fd::RawFd;
+use std::{net::IpAddr, os::fd::RawFd};
 
 use http::StatusCode;
 
@@ -123,6 +123,15 @@ impl Core {
                 )
             }
         }
+    }
+
+    /// The address of a connection's peer, by a system call: for what happens once in a connection's life, such as a line
+    /// in the audit log. `None` if the peer has gone already.
+    ///
+    /// Every question for a peer's address goes through here, so that a proxy's word for it has one place.
+    pub(super) fn peer_of(&mut self, key: Key) -> Option<IpAddr> {
+        let connection = self.connections.get_mut(key)?;
+        sys::peer_address(connection.fd).ok()
     }
 
     /// A connection has ended: its address has room for another.

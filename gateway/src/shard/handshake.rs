@@ -60,11 +60,12 @@ impl Core {
                     unix_s: now.unix_ms / 1_000,
                     echo: self.config.echo,
                 };
-                match admission
-                    .decide(&request)
-                    .and_then(|admitted| self.admit(key, admitted, now))
-                {
-                    Err(refusal) => self.refuse(key, &refusal),
+                let mut admitted = match admission.decide(&request) {
+                    Ok(admitted) => admitted,
+                    Err(refusal) => return self.refuse(key, &refusal),
+                };
+                match self.admit(key, &mut admitted, now) {
+                    Err(refusal) => self.refuse_as(key, &refusal, admitted.identity.as_ref()),
                     Ok(speaker) => {
                         // A client may not speak before the 101, but nothing is gained by being strict.
                         let rest = match &mut joined {
@@ -99,7 +100,7 @@ impl Core {
     }
 
     /// Turns a handshake into a vehicle, a dashboard or an echo client, and greets it.
-    fn admit(&mut self, key: Key, admitted: Admitted, now: Now) -> Result<Speaker, Refusal> {
+    fn admit(&mut self, key: Key, admitted: &mut Admitted, now: Now) -> Result<Speaker, Refusal> {
         let unavailable = |error: RegistryError| {
             self.metrics.limit_hit_registry.inc();
             Refusal::unavailable(error.to_string(), RETRY_FULL_REGISTRY_S)
@@ -175,7 +176,7 @@ impl Core {
         connection.peer = peer;
         connection.json = admitted.json;
         connection.active = now.stamp();
-        let mut first = admitted.response;
+        let mut first = std::mem::take(&mut admitted.response);
         if let Some(welcome) = greeting {
             first.extend_from_slice(self.outbound.message(&welcome, admitted.json).bytes());
         }
@@ -185,6 +186,9 @@ impl Core {
             self.token_in_force(key, expires_unix, now);
         }
         self.tell_latecomer(key);
+        if let Some(identity) = &admitted.identity {
+            self.witness_connect(key, identity);
+        }
         Ok(speaker)
     }
 

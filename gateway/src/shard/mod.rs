@@ -17,6 +17,7 @@
 //! | `outbound` | what is to be said, as frames |
 //! | `entrance`, `gate` | how many new connections come in, and whether a storm of them is under way |
 //! | `ending`, [`leaving`] | how a connection ends, and how all of them do |
+//! | `witness` | what the audit log is told |
 //! | `sweep`, `stalls` | heartbeats and time-outs, a slice of the slab per tick |
 //! | `renewal`, `deadlines` | fresh tokens in place; when a token ends, to a quarter of a second |
 //! | [`connection`], [`slab`], [`frame`], [`clock`], `every`, `extras`, `feed`, `tail` | the nouns |
@@ -59,6 +60,7 @@ mod stalls;
 mod subscribe;
 mod sweep;
 mod tail;
+mod witness;
 
 use std::{collections::VecDeque, io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -84,6 +86,7 @@ use self::{
     tail::Tails,
 };
 use crate::{
+    audit::Audit,
     config,
     events::EventLog,
     fleet::Fleet,
@@ -139,6 +142,8 @@ pub struct Shared {
     pub trust: Arc<Trust>,
     /// Events that must arrive.
     pub events: Arc<EventLog>,
+    /// Who got in, who did not, who did what.
+    pub audit: Arc<Audit>,
     /// Every shard's inbox, by number.
     pub inboxes: Arc<[Arc<inbox::Inbox>]>,
 }
@@ -202,6 +207,7 @@ pub struct Core {
     census: Arc<Census>,
     trust: Arc<Trust>,
     events: Arc<EventLog>,
+    audit: Arc<Audit>,
     metrics: Arc<ShardMetrics>,
     connections: Slab<Connection>,
     /// Addresses that are counted, by slot; empty if none are.
@@ -277,6 +283,7 @@ impl Shard {
             census: shared.census,
             trust: shared.trust,
             events: shared.events,
+            audit: shared.audit,
             metrics,
             connections: Slab::new(config.connections_max + REFUSALS_IN_FLIGHT_MAX),
             addresses: Vec::new(),
