@@ -248,6 +248,7 @@ impl Core {
             }
             self.stalls.forget(key);
             self.clients.forget(key.slot);
+            self.no_deadline(key);
             self.connections.remove(key);
         }
     }
