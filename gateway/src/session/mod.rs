@@ -11,6 +11,8 @@ pub mod event;
 pub mod grants;
 pub mod keys;
 pub mod mint;
+pub mod origin;
+pub mod penalty;
 pub mod rate;
 pub mod rejection;
 pub mod rights;
