@@ -4,6 +4,7 @@
 //! descriptor table, because other threads write to their eventfds by number.
 
 mod drain;
+pub mod reload;
 
 use std::{
     net::SocketAddr,
@@ -20,13 +21,16 @@ use glommio::{LocalExecutorBuilder, Placement};
 use rustix::thread::CpuSet;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use self::drain::{Going, Shards};
+use self::{
+    drain::{Going, Shards},
+    reload::Reloader,
+};
 #[cfg(debug_assertions)]
 use crate::shard::inbox::Letter;
 use crate::{
-    audit::Audit,
+    audit::{self, Audit},
     config::Config,
-    control::{self, ControlState, DrainOrder, Health},
+    control::{self, Admin, ControlState, DrainOrder, Health},
     events::{self, EventLog, LogState},
     fleet::Fleet,
     limits,
@@ -61,6 +65,8 @@ enum Notice {
     Interrupt,
     /// The control plane asks for what SIGTERM does.
     Drain(DrainOrder),
+    /// SIGHUP asks for files to be read again.
+    Reload,
     /// A shard has ended.
     Ended(usize, Result<(), ShardError>),
 }
@@ -98,9 +104,13 @@ pub fn run(startup: Startup) -> anyhow::Result<()> {
         census: Arc::new(Census::new(&config.limits)),
         trust: Arc::clone(&startup.trust),
         events: Arc::clone(&events),
-        audit,
+        audit: Arc::clone(&audit),
         inboxes: Arc::clone(&inboxes),
     };
+    let reloader = Arc::new(Reloader::new(Arc::clone(&audit)).part("audit log", {
+        let audit = Arc::clone(&audit);
+        move || audit.reopen()
+    }));
     let loaded = startup.state.as_ref().map(|folder| {
         state::load(Keeping {
             folder: Arc::clone(folder),
@@ -140,6 +150,18 @@ pub fn run(startup: Startup) -> anyhow::Result<()> {
             let (notify, health) = (notify.clone(), Arc::clone(&health));
             move |order| !health.is_draining() && notify.send(Notice::Drain(order)).is_ok()
         }),
+        reload: Box::new({
+            let reloader = Arc::clone(&reloader);
+            move || reloader.reload()
+        }),
+        admin: Admin::new(
+            Arc::clone(&startup.trust),
+            audit,
+            config.auth.leeway_s,
+            audit::unix_ms() / 1_000,
+        ),
+        drain_needs_token: config.control.require_token
+            || !config.control.listen.ip().is_loopback(),
         #[cfg(debug_assertions)]
         panic: Box::new({
             let inboxes = Arc::clone(&inboxes);
@@ -157,6 +179,7 @@ pub fn run(startup: Startup) -> anyhow::Result<()> {
         &shared,
         &metrics,
         &health,
+        reloader,
         (notify, notices),
     )?;
     drop(address);
@@ -275,6 +298,7 @@ impl Shards {
         shared: &Shared,
         metrics: &Arc<Metrics>,
         health: &Arc<Health>,
+        reloader: Arc<Reloader>,
         (notify, notices): (Sender<Notice>, Receiver<Notice>),
     ) -> anyhow::Result<Shards> {
         let (up_at, up) = channel();
@@ -340,6 +364,7 @@ impl Shards {
             running,
             inboxes: Arc::clone(&shared.inboxes),
             health: Arc::clone(health),
+            reloader,
         })
     }
 }
@@ -351,17 +376,18 @@ fn failure(number: usize, outcome: Result<(), ShardError>) -> anyhow::Error {
     }
 }
 
-/// A thread that turns SIGTERM and SIGINT into notices.
+/// A thread that turns SIGTERM, SIGINT and SIGHUP into notices.
 fn spawn_signal_watch(notify: Sender<Notice>) -> anyhow::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let (mut terminate, mut interrupt) = {
+    let (mut terminate, mut interrupt, mut hang_up) = {
         let _entered = runtime.enter();
         (
             signal(SignalKind::terminate())?,
             signal(SignalKind::interrupt())?,
+            signal(SignalKind::hangup())?,
         )
     };
     std::thread::Builder::new()
@@ -372,6 +398,7 @@ fn spawn_signal_watch(notify: Sender<Notice>) -> anyhow::Result<()> {
                     let notice = tokio::select! {
                         _ = terminate.recv() => Notice::Terminate,
                         _ = interrupt.recv() => Notice::Interrupt,
+                        _ = hang_up.recv() => Notice::Reload,
                     };
                     if notify.send(notice).is_err() {
                         return;
