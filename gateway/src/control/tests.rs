@@ -25,7 +25,7 @@ fn nothing() -> ControlState {
         registry: Registry::default(),
         drain: Box::new(|_| false),
         reload: Box::new(Vec::new),
-        admin: admin::Admin::new(
+        admin: Admin::new(
             Trust::new(Verifier::new(Vec::new(), &config.auth, &config.limits)),
             Audit::off(),
             0,

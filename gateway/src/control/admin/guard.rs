@@ -36,6 +36,7 @@ impl Caller {
     ///
     /// # Errors
     /// 403: the operator is another fleet's.
+    #[allow(dead_code, reason = "for the calls that come next")]
     pub fn over_fleet(&self, fleet: &str) -> Result<(), AdminError> {
         match &self.0.fleet {
             None => Ok(()),

@@ -32,6 +32,7 @@ use serde_json::json;
 
 pub(super) use self::guard::{Peer, of_call, who};
 use self::spent::Spent;
+#[allow(unused_imports, reason = "for the calls that come next")]
 pub use self::{
     answer::{AdminError, Body, done},
     guard::Caller,

@@ -39,7 +39,7 @@ fn token(role: Bearer, fleet: Option<&str>, issued: u64, seconds: u64) -> String
     mint(&key, &token, IdBounds::new(&config.limits)).expect("a token")
 }
 
-fn headers(token: &str) -> HeaderMap {
+fn bearing(token: &str) -> HeaderMap {
     let value = HeaderValue::from_str(&format!("Bearer {token}")).expect("a token is plain");
     HeaderMap::from_iter([(header::AUTHORIZATION, value)])
 }
@@ -55,7 +55,7 @@ fn status(admin: &Admin, method: &Method, headers: &HeaderMap) -> u16 {
 #[test]
 fn a_token_is_good_for_any_number_of_questions_and_one_order() {
     let admin = admin();
-    let headers = headers(&token(Bearer::Operator, None, NOW, 60));
+    let headers = bearing(&token(Bearer::Operator, None, NOW, 60));
     for _ in 0..3 {
         assert_eq!(status(&admin, &Method::GET, &headers), 0);
     }
@@ -69,7 +69,7 @@ fn a_token_is_good_for_any_number_of_questions_and_one_order() {
 #[test]
 fn who_is_let_through() {
     let admin = admin();
-    let operator = |issued, seconds| headers(&token(Bearer::Operator, None, issued, seconds));
+    let operator = |issued, seconds| bearing(&token(Bearer::Operator, None, issued, seconds));
     let mut web_page = operator(NOW, 60);
     web_page.insert(
         header::ORIGIN,
@@ -88,17 +88,17 @@ fn who_is_let_through() {
         ("older than the process", operator(NOW - 301, 600), 401, 0),
         ("no token", HeaderMap::new(), 401, 401),
         ("no bearer", basic, 401, 401),
-        ("not a token", self::headers("abc"), 401, 401),
+        ("not a token", bearing("abc"), 401, 401),
         ("a web page", web_page, 403, 403),
         (
             "a vehicle",
-            self::headers(&token(Bearer::Vehicle, Some("north"), NOW, 60)),
+            bearing(&token(Bearer::Vehicle, Some("north"), NOW, 60)),
             403,
             403,
         ),
         (
             "a dashboard",
-            self::headers(&token(Bearer::Dashboard, Some("north"), NOW, 60)),
+            bearing(&token(Bearer::Dashboard, Some("north"), NOW, 60)),
             403,
             403,
         ),
@@ -120,7 +120,7 @@ fn who_is_let_through() {
 fn a_fleets_operator_is_bound_to_it() {
     let admin = admin();
     let caller = |fleet| {
-        let headers = headers(&token(Bearer::Operator, fleet, NOW, 60));
+        let headers = bearing(&token(Bearer::Operator, fleet, NOW, 60));
         admin
             .admit(&Method::POST, &headers, NOW)
             .expect("it is let through")
