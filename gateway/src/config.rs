@@ -138,13 +138,32 @@ impl Config {
         if dev {
             layers = layers.with_fallback(development()?);
         }
-        let mut config = Self::from_layer(layers.with_fallback(Layer::default_values()))
-            .map_err(|error| ConfigError::Relation(with_causes(&error)))?;
-        config.check(dev)?;
+        let mut config = Self::complete(layers, dev)?;
         config.auth.locate_keys(file);
         locate(&mut config.state.directory, file);
         locate(&mut config.events.directory, file);
         locate(&mut config.audit.file, file);
+        Ok(config)
+    }
+
+    /// What the text of a file gives by itself, without environment, flags and the file's place.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    #[cfg(test)]
+    pub fn from_text(text: &str) -> Result<Self, ConfigError> {
+        let layer = toml::from_str(text).map_err(|error| ConfigError::File {
+            path: PathBuf::new(),
+            reason: error.to_string(),
+        })?;
+        Self::complete(layer, false)
+    }
+
+    /// Fills in the defaults, and checks what must hold between settings.
+    fn complete(layers: Layer, dev: bool) -> Result<Self, ConfigError> {
+        let config = Self::from_layer(layers.with_fallback(Layer::default_values()))
+            .map_err(|error| ConfigError::Relation(with_causes(&error)))?;
+        config.check(dev)?;
         Ok(config)
     }
 

@@ -140,6 +140,8 @@ pub const COMMANDS_BYTES_HARD_MIN: u64 = 2_097_152;
 pub const COMMAND_PAYLOAD_BYTES_HARD_MAX: u64 = 1_048_576;
 /// Hard maximum of `limits.command_ttl_ms_max`: 30 days.
 pub const COMMAND_TTL_MS_HARD_MAX: u64 = 2_592_000_000;
+/// Fresh tokens that one connection may present in a minute.
+pub const RENEWALS_PER_MINUTE_MAX: u8 = 6;
 /// Bytes of a token. An upgrade request holds none longer than `limits.header_bytes_max`.
 pub const TOKEN_BYTES_MAX: usize = 65_536;
 /// Entries of a token's claim `grants`.

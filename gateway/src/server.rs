@@ -253,6 +253,7 @@ fn shard_config(config: &Config, listen: SocketAddr, descriptors: u64, echo: boo
         connections_max: config.limits.connections_per_shard(descriptors),
         limits: config.limits.clone(),
         leeway_s: config.auth.leeway_s,
+        warn_before_s: config.auth.warn_before_s,
         ack_wait_ms: config.events.ack_wait_ms,
         node: config.node_name().into(),
         echo,

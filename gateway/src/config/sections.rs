@@ -160,6 +160,12 @@ pub struct Auth {
     #[config(default = 30, validate = within::<0, 600>)]
     pub leeway_s: u64,
 
+    /// How many seconds before its token ends a connection is told, so that it can present a fresh one; of a token that
+    /// does not last ten times as long: a tenth of what is left. 0: it is not told.
+    /// Allowed: 0 to 3600.
+    #[config(default = 60, validate = within::<0, 3_600>)]
+    pub warn_before_s: u16,
+
     /// If set, a token's `iss` claim must be this.
     #[config(validate = short_text)]
     pub issuer: Option<String>,

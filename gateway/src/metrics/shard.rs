@@ -49,6 +49,7 @@ shard_metrics! {
             messages_event_ack: kind = "event_ack",
             messages_command: kind = "command",
             messages_command_result: kind = "command_result",
+            messages_authenticate: kind = "authenticate",
             messages_other: kind = "other",
             messages_malformed: kind = "malformed",
         }
@@ -68,6 +69,9 @@ shard_metrics! {
         counter "longhaul_events_refused" "Events with qos 1 that were refused for now" { events_refused }
         counter "longhaul_event_replays" "Steps of reading old events for dashboards" { event_replays }
         counter "longhaul_event_gaps" "Dashboards that were told that events are missing" { event_gaps }
+        counter "longhaul_token_renewals" "Fresh tokens that took the place of a connection's old one" { renewals }
+        counter "longhaul_token_renewals_refused" "Fresh tokens that did not" { renewals_refused }
+        counter "longhaul_token_warnings" "Connections that were told that their token ends soon" { expiry_warnings }
         gauge "longhaul_vehicles_stale" "Vehicles that are connected and have not reported for connection.stale_after_ms" { vehicles_stale }
         gauge "longhaul_storm_shards" "Shards that see a storm of new connections" { storm }
         counter "longhaul_storms" "Storms of new connections seen by a shard" { storms }
@@ -111,6 +115,7 @@ shard_metrics! {
             limit_hit_message_bytes: limit = "message_bytes_max",
             limit_hit_frames: limit = "frames_per_message_max",
             limit_hit_header: limit = "header_bytes_max",
+            limit_hit_renewals: limit = "renewals_per_minute",
             limit_hit_handshake_time: limit = "handshake_timeout_ms",
         }
         busy "longhaul_shard_busy_seconds" "Time that a shard spent working, not waiting" { busy_ns }
@@ -133,6 +138,7 @@ impl ShardMetrics {
             Bound::Consumers => self.limit_hit_consumers.inc(),
             Bound::ClockAhead => self.limit_hit_clock_ahead.inc(),
             Bound::Vehicles => self.limit_hit_registry.inc(),
+            Bound::Renewals => self.limit_hit_renewals.inc(),
             Bound::Requests => self.limit_hit_requests.inc(),
         }
     }

@@ -15,6 +15,7 @@ pub mod rate;
 pub mod rejection;
 pub mod rights;
 pub mod token;
+pub mod token_notes;
 pub mod topics;
 pub mod trust;
 pub mod vehicle;

@@ -18,7 +18,7 @@ use crate::{
         COMMAND_OVERHEAD_BYTES, COMMANDS_IN_FLIGHT_MAX, ECHO_BACKLOG_BYTES_MAX, JOINED_SEND_BYTES,
         Limits, VEHICLE_ANSWER_BYTES_MAX, VEHICLE_ANSWERS_MAX,
     },
-    session::{census::Counted, rate::Bucket, rights::Rights},
+    session::{census::Counted, rate::Bucket, rights::Rights, token_notes::TokenNotes},
     websocket::Assembler,
 };
 
@@ -158,6 +158,8 @@ pub struct Connection {
     pub active: Stamp,
     /// When the token ends, in seconds since the Unix epoch.
     pub expires_s: u32,
+    /// See [`TokenNotes`].
+    pub token: TokenNotes,
     /// See [`Receive`].
     pub receive: Receive,
     /// See [`Phase`].
@@ -230,6 +232,7 @@ impl Connection {
             heard: now,
             active: now,
             expires_s: u32::MAX,
+            token: TokenNotes::default(),
             receive: Receive::Armed,
             phase: Phase::Open,
             sending: false,

@@ -245,6 +245,7 @@ impl Core {
                 self.metrics.messages_command_result.inc();
                 self.command_result(key, me, result)
             }
+            Ok(VehicleRequest::Authenticate(fresh)) => self.authenticate(key, fresh, now),
             Ok(VehicleRequest::Event(event)) => {
                 self.metrics.messages_event.inc();
                 self.event(key, fleet, me, event, now)

@@ -242,6 +242,7 @@ impl Core {
                 self.refusing -= 1;
             }
             self.stalls.forget(key);
+            self.no_deadline(key);
             self.connections.remove(key);
         }
     }

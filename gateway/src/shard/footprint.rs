@@ -9,6 +9,7 @@ use roaring::RoaringBitmap;
 
 use super::{
     connection::{Connection, Dashboard, PartialRequest},
+    deadlines::DEADLINE_BYTES,
     every::Every,
     feed::Feed,
     frame::Frame,
@@ -23,6 +24,8 @@ use crate::{events::Logged, session::census::Counted};
 
 /// A connection's slot in the slab.
 pub const CONNECTION: usize = Slab::<Connection>::SLOT_BYTES;
+/// A slot's next moment of its token.
+pub const DEADLINE: usize = DEADLINE_BYTES;
 /// Slots that the slab makes at a time.
 pub const CONNECTIONS_PER_CHUNK: usize = slab::CHUNK;
 /// A slot on the list of those to be used again.

@@ -105,10 +105,10 @@ impl Core {
             self.metrics.limit_hit_registry.inc();
             Refusal::unavailable(error.to_string(), RETRY_FULL_REGISTRY_S)
         };
-        let (peer, speaker, expires_s, greeting) = match &admitted.identity {
+        let (peer, speaker, expires_unix, greeting) = match &admitted.identity {
             None => {
                 self.metrics.connections_open_echo.add(1);
-                (Peer::Echo(0), Speaker::Echo, u32::MAX, None)
+                (Peer::Echo(0), Speaker::Echo, None, None)
             }
             Some(identity) => {
                 let fleet = self
@@ -165,9 +165,8 @@ impl Core {
                         TokenRole::Dashboard => self.config.limits.events_in_flight_max,
                     },
                 };
-                let ends = identity.expires_unix.saturating_add(self.config.leeway_s);
-                let expires_s = u32::try_from(ends).unwrap_or(u32::MAX);
-                (peer, speaker, expires_s, Some(welcome.into()))
+                let expires_unix = Some(identity.expires_unix);
+                (peer, speaker, expires_unix, Some(welcome.into()))
             }
         };
         let Some(connection) = self.connections.get_mut(key) else {
@@ -176,7 +175,6 @@ impl Core {
         self.metrics.connections_open_handshake.sub(1);
         connection.peer = peer;
         connection.json = admitted.json;
-        connection.expires_s = expires_s;
         connection.active = now.stamp();
         let mut first = std::mem::take(&mut admitted.response);
         if let Some(welcome) = greeting {
@@ -184,6 +182,9 @@ impl Core {
         }
         connection.enqueue(first.into());
         self.mark_flushable(key);
+        if let Some(expires_unix) = expires_unix {
+            self.token_in_force(key, expires_unix, now);
+        }
         self.tell_latecomer(key);
         if let Some(identity) = &admitted.identity {
             self.witness_connect(key, identity);

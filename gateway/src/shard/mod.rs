@@ -19,6 +19,7 @@
 //! | `ending`, [`leaving`] | how a connection ends, and how all of them do |
 //! | `witness` | what the audit log is told |
 //! | `sweep`, `stalls` | heartbeats and time-outs, a slice of the slab per tick |
+//! | `renewal`, `deadlines` | fresh tokens in place; when a token ends, to a quarter of a second |
 //! | [`connection`], [`slab`], [`frame`], [`clock`], `every`, `extras`, `feed`, `tail` | the nouns |
 //! | [`footprint`] | what the nouns weigh, for the memory budget |
 //!
@@ -28,6 +29,7 @@ mod allowance;
 pub mod clock;
 mod collect;
 pub mod connection;
+mod deadlines;
 mod deliver;
 mod dialogue;
 pub mod dirty;
@@ -50,6 +52,7 @@ mod orders;
 mod outbound;
 pub mod pace;
 mod publish;
+mod renewal;
 pub mod ring;
 mod route;
 mod slab;
@@ -67,6 +70,7 @@ use longhaul_filter_engine::Engine;
 use self::{
     clock::Now,
     connection::Connection,
+    deadlines::Deadlines,
     exchange::{Exchange, Outbox, Routed, Seen},
     extras::Extras,
     flush::Held,
@@ -117,6 +121,8 @@ pub struct ShardConfig {
     pub connections_max: usize,
     /// Seconds by which a token's end may be off (auth.leeway_s).
     pub leeway_s: u64,
+    /// How long before a token's end its peer is told, in seconds (auth.warn_before_s).
+    pub warn_before_s: u16,
     /// How long a dashboard may take to acknowledge an event, in milliseconds (events.ack_wait_ms).
     pub ack_wait_ms: u64,
     /// This node's name, for `Welcome`.
@@ -227,6 +233,7 @@ pub struct Core {
     outbound: Outbound,
     held: Held,
     sweep: Sweep,
+    deadlines: Deadlines,
     stalls: Stalls,
     gate: Gate,
     barometer: Barometer,
@@ -295,6 +302,7 @@ impl Shard {
             outbound: Outbound::default(),
             held: Held::default(),
             sweep: Sweep::default(),
+            deadlines: Deadlines::default(),
             stalls: Stalls::default(),
             gate: Gate::new(limits.accepts_per_second_max),
             barometer: Barometer::default(),

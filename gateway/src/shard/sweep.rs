@@ -34,7 +34,7 @@ pub struct Sweep {
 
 impl Sweep {
     /// How many slots to look at now, so that `slots` are looked at in `period_ms`.
-    fn due(&mut self, now_ms: u64, slots: u32, period_ms: u64) -> u32 {
+    pub(super) fn due(&mut self, now_ms: u64, slots: u32, period_ms: u64) -> u32 {
         let elapsed = now_ms.saturating_sub(self.last_ms).min(period_ms);
         self.last_ms = now_ms;
         self.owed += u64::from(slots) * elapsed;
@@ -122,9 +122,6 @@ impl Core {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        if u64::from(connection.expires_s) * 1_000 <= now.unix_ms {
-            return self.close(key, close::TOKEN_EXPIRED);
-        }
         if silent_ms >= settings.dead_after_ms {
             return self.close(key, close::SILENT);
         }

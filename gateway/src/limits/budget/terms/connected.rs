@@ -45,6 +45,14 @@ impl Sheet<'_> {
             (by_slot.1, each),
             "by slot: the kernel reads a frame until its send completes; the frames themselves are below",
         );
+        let each = size(shard::DEADLINE);
+        self.add(
+            part,
+            "ends of tokens",
+            (by_slot.0, each),
+            (by_slot.1, each),
+            "by slot: when its peer is to be warned, or its token ends",
+        );
         if self.config.limits.connections_per_address_max > 0 {
             let each = size(shard::ADDRESS);
             self.add(
