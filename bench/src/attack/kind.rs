@@ -92,9 +92,12 @@ impl Kind {
             Kind::Headers => &["longhaul_limit_hits_total{limit=\"header_bytes_max\"}"],
             Kind::Garbage => &["longhaul_offences_total{kind=\"request\"}"],
             Kind::HugeFrames => &["longhaul_limit_hits_total{limit=\"message_bytes_max\"}"],
-            Kind::FrameFlood | Kind::PingFlood => {
-                &["longhaul_limit_hits_total{limit=\"messages_per_second_max\"}"]
-            }
+            Kind::FrameFlood => &["longhaul_limit_hits_total{limit=\"messages_per_second_max\"}"],
+            // Whichever is first: pongs that nobody reads, or the rate.
+            Kind::PingFlood => &[
+                "longhaul_limit_hits_total{limit=\"control_queue_max\"}",
+                "longhaul_limit_hits_total{limit=\"messages_per_second_max\"}",
+            ],
             Kind::FragmentBombs => &["longhaul_limit_hits_total{limit=\"frames_per_message_max\"}"],
             Kind::Unfinished => &["longhaul_limit_hits_total{limit=\"message_timeout_ms\"}"],
             Kind::SubscribeBombs => &[
