@@ -25,8 +25,8 @@ mod sections;
 mod template;
 
 pub use sections::{
-    Audit, Auth, Connection, Control, Drain, Events, KEYS_HARD_MAX, KeyAlgorithm, KeySource, Log,
-    LogFormat, Receive, SHARDS_HARD_MAX, Server, State,
+    Abuse, Audit, Auth, Connection, Control, Drain, Events, KEYS_HARD_MAX, KeyAlgorithm, KeySource,
+    Log, LogFormat, Receive, SHARDS_HARD_MAX, Server, State,
 };
 pub use template::template;
 
@@ -50,6 +50,9 @@ pub struct Config {
     /// Bounds. What goes over one is refused or closed, and the peer is told why where that is possible.
     #[config(nested)]
     pub limits: Limits,
+    /// The penalty box: addresses whose connections misbehave are kept out for a while.
+    #[config(nested)]
+    pub abuse: Abuse,
     /// Who may connect. Every connection needs a token (JWT) signed with one of these keys.
     #[config(nested)]
     pub auth: Auth,
@@ -193,6 +196,7 @@ impl Config {
             limits,
             auth,
             control,
+            abuse,
             ..
         } = self;
 
@@ -200,6 +204,12 @@ impl Config {
             return fail(format!(
                 "connection.dead_after_ms = {} must be greater than connection.heartbeat_ms = {}",
                 connection.dead_after_ms, connection.heartbeat_ms
+            ));
+        }
+        if abuse.stay_ms_max < abuse.stay_ms_min {
+            return fail(format!(
+                "abuse.stay_ms_max = {} must be at least abuse.stay_ms_min = {}",
+                abuse.stay_ms_max, abuse.stay_ms_min
             ));
         }
         if limits.echo_message_bytes_max < limits.message_bytes_max {

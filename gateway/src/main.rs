@@ -46,6 +46,7 @@ mod session;
 mod shard;
 mod startup;
 mod state;
+mod transport;
 mod websocket;
 
 /// Without transparent huge pages (the crate's feature `no_thp`): a few live bytes would keep 2 MiB resident, and what a

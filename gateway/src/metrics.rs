@@ -9,6 +9,7 @@
 //! - `metrics/log.rs`: another one, for the event log
 //! - `metrics/audit.rs`: another one, for the audit log
 //! - `metrics/census.rs`: who is connected
+//! - `metrics/penalty.rs`: who is kept out
 //! - `metrics/process.rs`: CPU, memory and descriptors of the process, read when scraped
 #![forbid(unsafe_code)]
 
@@ -25,6 +26,7 @@ mod cell;
 mod census;
 mod family;
 mod log;
+mod penalty;
 mod process;
 mod shard;
 mod state;
@@ -36,6 +38,7 @@ use crate::session::census::Census;
 pub use audit::AuditMetrics;
 pub use cell::{Counter, Gauge};
 pub use log::LogMetrics;
+pub use penalty::PenaltyMetrics;
 pub use process::ProcessMetrics;
 pub use shard::ShardMetrics;
 pub use state::StateMetrics;
