@@ -110,7 +110,8 @@ fn filters(profile: &Profile) -> anyhow::Result<Vec<Value>> {
     let errors = refused.into_iter().map(|(errno, calls)| {
         json!({ "mismatch_action": "allow", "match_action": { "errno": errno }, "filter": calls })
     });
-    let last = json!({ "mismatch_action": "kill_process", "match_action": "allow", "filter": allowed });
+    let last =
+        json!({ "mismatch_action": "kill_process", "match_action": "allow", "filter": allowed });
     Ok(errors.chain([last]).collect())
 }
 

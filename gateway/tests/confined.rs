@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use longhaul_codec::{AckKind, CommandRequest, Event, EventAck, Message, Subscribe};
+use longhaul_codec::{AckKind, Event, EventAck, Message, Subscribe};
 use rustix::process::Signal;
 
 use crate::common::client::{Client, fix, watch_all};
@@ -65,7 +65,8 @@ fn everything_works() {
     dashboard.send(&EventAck { epoch, sequence }.into());
 
     assert_eq!(get(gateway.control(), "/readyz").status, 200);
-    assert!(Metrics::of(&gateway).get("longhaul_events_published_total") >= 1);
+    let metrics = Metrics::of(gateway.control());
+    assert!(metrics.sum("longhaul_event_acks_out_total") >= 1);
     gateway.signal(Signal::TERM);
     let ended = gateway.wait();
     assert!(ended.success(), "{ended}: {}", gateway.log());
@@ -80,7 +81,10 @@ fn what_is_not_named_ends_the_process() {
         .join("confine");
     let run = |program: &[&str]| {
         Command::new(&confine)
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../tuning/seccomp.json"))
+            .arg(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/../tuning/seccomp.json"
+            ))
             .args(program)
             .status()
             .expect("the example is built beside the tests")
