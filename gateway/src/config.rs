@@ -279,7 +279,7 @@ impl Config {
         }
         if !control.allow_remote && !control.listen.ip().is_loopback() {
             return fail(format!(
-                "control.listen = \"{}\" can be reached by other machines, and the control plane asks for no token: \
+                "control.listen = \"{}\" can be reached by other machines, and health and metrics ask for no token: \
                  use 127.0.0.1, or set control.allow_remote = true",
                 control.listen
             ));

@@ -101,6 +101,12 @@ pub const SENDERS_CACHED_MAX: usize = 262_144;
 pub const DRAIN_TEXT_BYTES_MAX: usize = 256;
 /// Bytes of one text in a line of the audit log.
 pub const AUDIT_TEXT_BYTES_MAX: usize = 512;
+/// Tokens of operators that were used for a call and have not ended; beyond, calls that change anything are refused.
+pub const OPERATOR_TOKENS_SPENT_MAX: usize = 65_536;
+/// Longest life of such a token, exp - iat, in seconds.
+pub const OPERATOR_TOKEN_SECONDS_MAX: u64 = 600;
+/// Threads for what the control plane does that takes long: reading files, asking for keys.
+pub const CONTROL_BLOCKING_THREADS_MAX: usize = 4;
 /// Bytes of a request's body at the control plane.
 pub const CONTROL_BODY_BYTES_MAX: usize = 4_096;
 /// The shortest `Retry-After` of an upgrade that is refused for now, in seconds.

@@ -4,6 +4,7 @@
 //! descriptor table, because other threads write to their eventfds by number.
 
 mod drain;
+pub mod reload;
 
 use std::{
     net::SocketAddr,
@@ -21,13 +22,16 @@ use ipnet::IpNet;
 use rustix::thread::CpuSet;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use self::drain::{Going, Shards};
+use self::{
+    drain::{Going, Shards},
+    reload::Reloader,
+};
 #[cfg(debug_assertions)]
 use crate::shard::inbox::Letter;
 use crate::{
-    audit::Audit,
+    audit::{self, Audit},
     config::Config,
-    control::{self, ControlState, DrainOrder, Health},
+    control::{self, Admin, ControlState, DrainOrder, Health},
     events::{self, EventLog, LogState},
     fleet::Fleet,
     limits,
@@ -62,6 +66,8 @@ enum Notice {
     Interrupt,
     /// The control plane asks for what SIGTERM does.
     Drain(DrainOrder),
+    /// SIGHUP asks for files to be read again.
+    Reload,
     /// A shard has ended.
     Ended(usize, Result<(), ShardError>),
 }
@@ -100,9 +106,13 @@ pub fn run(startup: Startup) -> anyhow::Result<()> {
         trust: Arc::clone(&startup.trust),
         penalties: Arc::new(PenaltyBox::new(&config.abuse, balancers(config))),
         events: Arc::clone(&events),
-        audit,
+        audit: Arc::clone(&audit),
         inboxes: Arc::clone(&inboxes),
     };
+    let reloader = Arc::new(Reloader::new(Arc::clone(&audit)).part("audit log", {
+        let audit = Arc::clone(&audit);
+        move || audit.reopen()
+    }));
     let loaded = startup.state.as_ref().map(|folder| {
         state::load(Keeping {
             folder: Arc::clone(folder),
@@ -148,6 +158,18 @@ pub fn run(startup: Startup) -> anyhow::Result<()> {
             let (notify, health) = (notify.clone(), Arc::clone(&health));
             move |order| !health.is_draining() && notify.send(Notice::Drain(order)).is_ok()
         }),
+        reload: Box::new({
+            let reloader = Arc::clone(&reloader);
+            move || reloader.reload()
+        }),
+        admin: Admin::new(
+            Arc::clone(&startup.trust),
+            audit,
+            config.auth.leeway_s,
+            audit::unix_ms() / 1_000,
+        ),
+        drain_needs_token: config.control.require_token
+            || !config.control.listen.ip().is_loopback(),
         #[cfg(debug_assertions)]
         panic: Box::new({
             let inboxes = Arc::clone(&inboxes);
@@ -165,6 +187,7 @@ pub fn run(startup: Startup) -> anyhow::Result<()> {
         &shared,
         &metrics,
         &health,
+        reloader,
         (notify, notices),
     )?;
     drop(address);
@@ -293,6 +316,7 @@ impl Shards {
         shared: &Shared,
         metrics: &Arc<Metrics>,
         health: &Arc<Health>,
+        reloader: Arc<Reloader>,
         (notify, notices): (Sender<Notice>, Receiver<Notice>),
     ) -> anyhow::Result<Shards> {
         let (up_at, up) = channel();
@@ -358,6 +382,7 @@ impl Shards {
             running,
             inboxes: Arc::clone(&shared.inboxes),
             health: Arc::clone(health),
+            reloader,
         })
     }
 }
@@ -369,17 +394,18 @@ fn failure(number: usize, outcome: Result<(), ShardError>) -> anyhow::Error {
     }
 }
 
-/// A thread that turns SIGTERM and SIGINT into notices.
+/// A thread that turns SIGTERM, SIGINT and SIGHUP into notices.
 fn spawn_signal_watch(notify: Sender<Notice>) -> anyhow::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let (mut terminate, mut interrupt) = {
+    let (mut terminate, mut interrupt, mut hang_up) = {
         let _entered = runtime.enter();
         (
             signal(SignalKind::terminate())?,
             signal(SignalKind::interrupt())?,
+            signal(SignalKind::hangup())?,
         )
     };
     std::thread::Builder::new()
@@ -390,6 +416,7 @@ fn spawn_signal_watch(notify: Sender<Notice>) -> anyhow::Result<()> {
                     let notice = tokio::select! {
                         _ = terminate.recv() => Notice::Terminate,
                         _ = interrupt.recv() => Notice::Interrupt,
+                        _ = hang_up.recv() => Notice::Reload,
                     };
                     if notify.send(notice).is_err() {
                         return;

@@ -268,10 +268,15 @@ pub struct Control {
     #[config(env = "LONGHAUL_CONTROL_LISTEN", default = "127.0.0.1:9401")]
     pub listen: SocketAddr,
 
-    /// Allow an address that other machines can reach. The control plane asks nobody for a token, so keep it behind
-    /// a firewall then.
+    /// Allow an address that other machines can reach. Health and metrics ask nobody for a token, and the connection is
+    /// not encrypted, so keep it behind a firewall then.
     #[config(default = false)]
     pub allow_remote: bool,
+
+    /// Ask for an operator's token for /drain as well, not for calls below /admin only. It is always asked for where
+    /// other machines can reach the control plane. Without it, whoever is on this machine can drain this node.
+    #[config(default = false)]
+    pub require_token: bool,
 }
 
 /// What is kept across restarts: each vehicle's last position, and since when it is not connected.
