@@ -4,6 +4,7 @@
 //! - [`server`]: starts shards and control plane, supervises, stops
 //! - [`session`]: tokens, keys and credentials: what a peer may do
 //! - [`shard`]: the data plane: one thread, one ring, one tick
+//! - [`transport`]: TLS, without I/O
 //! - [`websocket`]: upgrade and messages, without I/O
 //! - [`fleet`]: vehicles, their last positions, who watches them
 //! - [`events`]: what must arrive: the event log, consumers, commands
@@ -25,6 +26,7 @@ use crate::session::keys::SigningKey;
 use crate::session::mint::{Grant, MintError, mint};
 use crate::session::token::IdBounds;
 use crate::startup::Startup;
+use crate::transport::Certificates;
 
 mod cli;
 mod config;
@@ -39,6 +41,7 @@ mod session;
 mod shard;
 mod startup;
 mod state;
+mod transport;
 mod websocket;
 
 /// Without transparent huge pages (the crate's feature `no_thp`): a few live bytes would keep 2 MiB resident, and what a
@@ -116,6 +119,7 @@ fn print_config(args: &ConfigArgs) -> Result<(), Failure> {
                 Config::load(Some(file), Overrides::default(), false).map_err(Failure::config)?;
             logging::filter(&config.log).map_err(Failure::config)?;
             startup::load_keys(&config.auth).map_err(Failure::config)?;
+            Certificates::load(&config.tls).map_err(Failure::config)?;
             print(&format!("{} is good\n", file.display()))
         }
     }

@@ -90,6 +90,7 @@ pub fn run(startup: Startup) -> anyhow::Result<()> {
         fleet: Fleet::new(&config.limits),
         census: Arc::new(Census::new(&config.limits)),
         trust: Arc::clone(&startup.trust),
+        certificates: startup.certificates.clone(),
         events: Arc::clone(&events),
         inboxes: Arc::clone(&inboxes),
     };

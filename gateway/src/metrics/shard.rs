@@ -30,6 +30,7 @@ shard_metrics! {
             closed_rate_limited: cause = "rate_limit",
             closed_restarting: cause = "restarting",
             closed_overflow: cause = "overflow",
+            closed_tls: cause = "tls",
         }
         counter "longhaul_upgrades_refused" "Upgrade requests refused, by the kind of the HTTP answer" {
             refused_request: reason = "request",
@@ -39,6 +40,14 @@ shard_metrics! {
             refused_too_large: reason = "too_large",
             refused_unavailable: reason = "unavailable",
             refused_too_many: reason = "too_many",
+        }
+        counter "longhaul_tls_handshakes" "TLS handshakes completed, by kind" {
+            tls_full: kind = "full",
+            tls_resumed: kind = "resumed",
+        }
+        counter "longhaul_tls_failures" "TLS sessions that failed, by what failed" {
+            tls_failed_handshake: at = "handshake",
+            tls_failed_record: at = "record",
         }
         counter "longhaul_messages_in" "Messages from clients, by kind" {
             messages_position: kind = "position",

@@ -232,6 +232,7 @@ impl Core {
                 self.refusing -= 1;
             }
             self.stalls.forget(key);
+            self.sessions.forget(key);
             self.connections.remove(key);
         }
     }

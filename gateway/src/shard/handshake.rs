@@ -17,6 +17,7 @@ use crate::{
         admission::{Admission, Admitted},
         token::Role as TokenRole,
     },
+    transport::PeerNames,
     websocket::{
         Refusal,
         upgrade::{self, UpgradeLimits},
@@ -62,6 +63,7 @@ impl Core {
                 };
                 match admission
                     .decide(&request)
+                    .and_then(|admitted| self.check_certificate(key, admitted))
                     .and_then(|admitted| self.admit(key, admitted, now))
                 {
                     Err(refusal) => self.refuse(key, &refusal),
@@ -78,6 +80,17 @@ impl Core {
                 }
             }
         }
+    }
+
+    /// A client with a certificate is whom the certificate names, too.
+    fn check_certificate(&mut self, key: Key, admitted: Admitted) -> Result<Admitted, Refusal> {
+        let (names, policy) = self.sessions.take_names(key);
+        if let Some(identity) = &admitted.identity {
+            let vehicle = identity.role == TokenRole::Vehicle;
+            PeerNames::check(names.as_ref(), policy, vehicle, &identity.subject)
+                .map_err(|wrong| Refusal::new(http::StatusCode::FORBIDDEN, wrong.to_string()))?;
+        }
+        Ok(admitted)
     }
 
     /// Keeps what a client has sent until a tick has room for it, unread: it is parsed once.

@@ -9,6 +9,7 @@
 //! | [`ring`] | all I/O and its `unsafe`: accepts, multishot receive, provided buffers, sends |
 //! | [`pace`] | when to tick: sleep when quiet, tick at a pace when busy |
 //! | `collect` | step 1: completions to connections, and what is armed next |
+//! | `secure` | TLS, where there is any: bytes off the wire to bytes, frames to bytes for the wire |
 //! | `handshake`, `allowance`, `dialogue`, `subscribe` | bytes to messages, messages to table writes and filters |
 //! | [`exchange`], [`inbox`], [`dirty`] | step 2: vehicle numbers from shard to shard |
 //! | `route`, `flush` | steps 3 and 4: one frame for all who get the same, the rest pends |
@@ -51,6 +52,7 @@ pub mod pace;
 mod publish;
 pub mod ring;
 mod route;
+mod secure;
 mod slab;
 mod stalls;
 mod subscribe;
@@ -74,6 +76,7 @@ use self::{
     outbound::Outbound,
     publish::Publishers,
     ring::{Completion, Key, Ring, RingConfig, RingError, sys::Doorbell},
+    secure::Sessions,
     slab::Slab,
     stalls::Stalls,
     sweep::Sweep,
@@ -90,6 +93,7 @@ use crate::{
         rate::Rate,
         trust::Trust,
     },
+    transport::Certificates,
     websocket::AssemblyLimits,
 };
 
@@ -131,6 +135,8 @@ pub struct Shared {
     pub census: Arc<Census>,
     /// Who may be here.
     pub trust: Arc<Trust>,
+    /// What TLS handshakes go by; `None`: connections are plain.
+    pub certificates: Option<Arc<Certificates>>,
     /// Events that must arrive.
     pub events: Arc<EventLog>,
     /// Every shard's inbox, by number.
@@ -198,6 +204,7 @@ pub struct Core {
     events: Arc<EventLog>,
     metrics: Arc<ShardMetrics>,
     connections: Slab<Connection>,
+    sessions: Sessions,
     /// Addresses that are counted, by slot; empty if none are.
     addresses: Vec<Counted>,
     engine: Engine,
@@ -272,6 +279,7 @@ impl Shard {
             events: shared.events,
             metrics,
             connections: Slab::new(config.connections_max + REFUSALS_IN_FLIGHT_MAX),
+            sessions: Sessions::new(shared.certificates),
             addresses: Vec::new(),
             engine: Engine::new(),
             out: Outbox::default(),
@@ -335,7 +343,7 @@ impl Shard {
         self.core.flush(&mut self.ring, now);
         self.submit()?;
         Ok(Ticked {
-            handled: collected + exchanged + self.core.flushable.len() + self.core.upgrades.len(),
+            handled: collected + exchanged + self.core.waiting(),
             sends: self.ring.take_sends(),
         })
     }
@@ -370,6 +378,11 @@ impl Shard {
 }
 
 impl Core {
+    /// Connections that this tick has left something to do for.
+    fn waiting(&self) -> usize {
+        self.flushable.len() + self.upgrades.len() + self.sessions.waiting()
+    }
+
     /// Step 2. Returns how much travelled.
     fn exchange(&mut self) -> usize {
         self.hand_to_log();
