@@ -10,8 +10,8 @@ use clap::{ArgGroup, Args, Parser, Subcommand, value_parser};
 
 use crate::config::{KeyAlgorithm, Overrides, SHARDS_HARD_MAX};
 use crate::limits::CONNECTIONS_HARD_MAX;
+use crate::session::mint::Bearer;
 use crate::session::rights::Right;
-use crate::session::token::Role;
 
 /// WebSocket edge gateway for vehicle fleets.
 #[derive(Debug, Parser)]
@@ -30,6 +30,8 @@ pub enum Command {
     /// Print every setting with its comment and default, as a file for `run --config`; or check a file, or say what
     /// memory the limits imply
     Config(ConfigArgs),
+    /// Say what this machine lacks for these settings, and what to do about it; exit code 1 if something is missing
+    Check(CheckArgs),
     /// Make a token, for development and tests, and print it
     Token(TokenArgs),
 }
@@ -154,19 +156,31 @@ pub struct ConfigArgs {
     pub config: Option<PathBuf>,
 }
 
+/// Flags of `check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// The settings that it will be started with; left out: the defaults, and the environment
+    #[arg(long, value_name = "FILE", env = "LONGHAUL_CONFIG")]
+    pub config: Option<PathBuf>,
+
+    /// One JSON object instead of lines
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Flags of `token`.
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("signing").required(true).args(["dev_key", "key"]))]
 pub struct TokenArgs {
     /// Who the bearer is
     #[arg(long)]
-    pub role: Role,
+    pub role: Bearer,
 
-    /// The fleet that the bearer belongs to
-    #[arg(long)]
-    pub fleet: String,
+    /// The fleet that the bearer belongs to; an operator without one is one of the whole node
+    #[arg(long, required_if_eq_any([("role", "vehicle"), ("role", "dashboard")]))]
+    pub fleet: Option<String>,
 
-    /// The vehicle's id, or the dashboard's user
+    /// The vehicle's id, the dashboard's user, or the operator
     #[arg(long)]
     pub subject: String,
 
@@ -201,6 +215,31 @@ pub struct TokenArgs {
     /// What a dashboard may do beyond watching; may be given several times
     #[arg(long, value_name = "RIGHT")]
     pub may: Vec<Right>,
+
+    /// A group of the fleet that a vehicle is in; may be given several times
+    #[arg(long, value_name = "NAME")]
+    pub group: Vec<String>,
+
+    /// An entry of the claim `grants`, in JSON, such as '{"groups":["night"],"topics":["positions"]}'; may be given several
+    /// times
+    #[arg(long, value_name = "JSON")]
+    pub grant: Vec<GrantText>,
+}
+
+/// One `--grant`: a JSON object.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GrantText(pub serde_json::Value);
+
+impl FromStr for GrantText {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match serde_json::from_str(text) {
+            Ok(value @ serde_json::Value::Object(_)) => Ok(Self(value)),
+            Ok(_) => Err("it is no JSON object".to_owned()),
+            Err(error) => Err(format!("it is no JSON: {error}")),
+        }
+    }
 }
 
 #[cfg(test)]

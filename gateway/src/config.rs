@@ -27,8 +27,8 @@ mod template;
 mod tls;
 
 pub use sections::{
-    Auth, Connection, Control, Drain, Events, KEYS_HARD_MAX, KeyAlgorithm, KeySource, Log,
-    LogFormat, Receive, SHARDS_HARD_MAX, Server, State,
+    Abuse, Audit, Auth, Connection, Control, Drain, Events, KEYS_HARD_MAX, KeyAlgorithm, KeySource,
+    Log, LogFormat, Receive, SHARDS_HARD_MAX, Server, State,
 };
 pub use template::template;
 pub use tls::{CertificateSource, Tls};
@@ -53,6 +53,9 @@ pub struct Config {
     /// Bounds. What goes over one is refused or closed, and the peer is told why where that is possible.
     #[config(nested)]
     pub limits: Limits,
+    /// The penalty box: addresses whose connections misbehave are kept out for a while.
+    #[config(nested)]
+    pub abuse: Abuse,
     /// Who may connect. Every connection needs a token (JWT) signed with one of these keys.
     #[config(nested)]
     pub auth: Auth,
@@ -68,6 +71,9 @@ pub struct Config {
     /// Events that must arrive (qos 1), and commands: kept on disk until they are old.
     #[config(nested)]
     pub events: Events,
+    /// The audit log: who got in, who did not and why, and who did what.
+    #[config(nested)]
+    pub audit: Audit,
     /// What is written to standard error while running.
     #[config(nested)]
     pub log: Log,
@@ -141,15 +147,35 @@ impl Config {
         if dev {
             layers = layers.with_fallback(development()?);
         }
-        let mut config = Self::from_layer(layers.with_fallback(Layer::default_values()))
-            .map_err(|error| ConfigError::Relation(with_causes(&error)))?;
-        config.check(dev)?;
+        let mut config = Self::complete(layers, dev)?;
         config.auth.locate_keys(file);
         if let Some(folder) = file.and_then(Path::parent) {
             config.tls.locate(folder);
         }
         locate(&mut config.state.directory, file);
         locate(&mut config.events.directory, file);
+        locate(&mut config.audit.file, file);
+        Ok(config)
+    }
+
+    /// What the text of a file gives by itself, without environment, flags and the file's place.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    #[cfg(test)]
+    pub fn from_text(text: &str) -> Result<Self, ConfigError> {
+        let layer = toml::from_str(text).map_err(|error| ConfigError::File {
+            path: PathBuf::new(),
+            reason: error.to_string(),
+        })?;
+        Self::complete(layer, false)
+    }
+
+    /// Fills in the defaults, and checks what must hold between settings.
+    fn complete(layers: Layer, dev: bool) -> Result<Self, ConfigError> {
+        let config = Self::from_layer(layers.with_fallback(Layer::default_values()))
+            .map_err(|error| ConfigError::Relation(with_causes(&error)))?;
+        config.check(dev)?;
         Ok(config)
     }
 
@@ -179,6 +205,7 @@ impl Config {
             limits,
             auth,
             control,
+            abuse,
             ..
         } = self;
 
@@ -186,6 +213,12 @@ impl Config {
             return fail(format!(
                 "connection.dead_after_ms = {} must be greater than connection.heartbeat_ms = {}",
                 connection.dead_after_ms, connection.heartbeat_ms
+            ));
+        }
+        if abuse.stay_ms_max < abuse.stay_ms_min {
+            return fail(format!(
+                "abuse.stay_ms_max = {} must be at least abuse.stay_ms_min = {}",
+                abuse.stay_ms_max, abuse.stay_ms_min
             ));
         }
         if limits.echo_message_bytes_max < limits.message_bytes_max {
@@ -258,7 +291,7 @@ impl Config {
         }
         if !control.allow_remote && !control.listen.ip().is_loopback() {
             return fail(format!(
-                "control.listen = \"{}\" can be reached by other machines, and the control plane asks for no token: \
+                "control.listen = \"{}\" can be reached by other machines, and health and metrics ask for no token: \
                  use 127.0.0.1, or set control.allow_remote = true",
                 control.listen
             ));

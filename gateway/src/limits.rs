@@ -26,6 +26,22 @@ pub const ACCEPTS_PER_TICK_MAX: u32 = 8;
 pub const UPGRADES_PER_TICK_MAX: usize = 8;
 /// Connections over a limit that a shard is telling so at one time; beyond, they are closed without an answer.
 pub const REFUSALS_IN_FLIGHT_MAX: usize = 1_024;
+/// Of those, connections from addresses in the penalty box; beyond, they are closed without an answer.
+pub const PENALTY_ANSWERS_MAX: usize = 64;
+/// Addresses that the penalty box remembers offences of, and as many whose good connections it remembers.
+pub const PENALTY_ADDRESSES_MAX: usize = 65_536;
+/// Of so many messages that are none of the protocol's, one is held against its sender's address: a broken client sends
+/// them as often as a good one sends positions.
+pub const MALFORMED_PER_OFFENCE: u8 = 16;
+/// Lines in a shard's log for addresses that are put into the penalty box: one in so many milliseconds, with how many
+/// there were.
+pub const PENALTY_LOG_EVERY_MS: u64 = 1_000;
+/// Bytes of a PROXY protocol header, its TLVs among them.
+pub const PROXY_HEADER_BYTES_MAX: usize = 2_048;
+/// Networks in `abuse.exempt`, and in `server.proxy_protocol`.
+pub const NETWORKS_MAX: usize = 256;
+/// Entries of `server.origins`.
+pub const ORIGINS_MAX: usize = 256;
 /// Topics in one `Subscribe` or `Unsubscribe`.
 pub const TOPICS_MAX: usize = 16;
 /// Fixes for `every` dashboards of another shard that wait for room in its inbox; beyond, the oldest is dropped.
@@ -83,6 +99,14 @@ pub const COMMAND_NEWS_BYTES_MAX: usize = 16 << 20;
 pub const SENDERS_CACHED_MAX: usize = 262_144;
 /// Bytes of an alternative address in a `Drain`.
 pub const DRAIN_TEXT_BYTES_MAX: usize = 256;
+/// Bytes of one text in a line of the audit log.
+pub const AUDIT_TEXT_BYTES_MAX: usize = 512;
+/// Tokens of operators that were used for a call and have not ended; beyond, calls that change anything are refused.
+pub const OPERATOR_TOKENS_SPENT_MAX: usize = 65_536;
+/// Longest life of such a token, exp - iat, in seconds.
+pub const OPERATOR_TOKEN_SECONDS_MAX: u64 = 600;
+/// Threads for what the control plane does that takes long: reading files, asking for keys.
+pub const CONTROL_BLOCKING_THREADS_MAX: usize = 4;
 /// Bytes of a request's body at the control plane.
 pub const CONTROL_BODY_BYTES_MAX: usize = 4_096;
 /// The shortest `Retry-After` of an upgrade that is refused for now, in seconds.
@@ -132,6 +156,20 @@ pub const COMMANDS_BYTES_HARD_MIN: u64 = 2_097_152;
 pub const COMMAND_PAYLOAD_BYTES_HARD_MAX: u64 = 1_048_576;
 /// Hard maximum of `limits.command_ttl_ms_max`: 30 days.
 pub const COMMAND_TTL_MS_HARD_MAX: u64 = 2_592_000_000;
+/// Fresh tokens that one connection may present in a minute.
+pub const RENEWALS_PER_MINUTE_MAX: u8 = 6;
+/// Bytes of a token. An upgrade request holds none longer than `limits.header_bytes_max`.
+pub const TOKEN_BYTES_MAX: usize = 65_536;
+/// Entries of a token's claim `grants`.
+pub const GRANTS_MAX: usize = 64;
+/// Vehicles, groups and topics that the entries of one token name in all.
+pub const GRANT_NAMES_MAX: usize = 4_096;
+/// Bytes of these names.
+pub const GRANT_BYTES_MAX: usize = 65_536;
+/// Groups in a token's claim `groups`.
+pub const GROUPS_PER_TOKEN_MAX: usize = 32;
+/// Bytes of a group's name.
+pub const GROUP_NAME_BYTES_MAX: usize = 64;
 /// Hard maximum of `limits.connections_max`.
 pub const CONNECTIONS_HARD_MAX: u64 = SHARDS_MAX as u64 * CONNECTIONS_PER_SHARD_HARD_MAX;
 /// Hard maximum of `limits.connections_per_shard_max`.
@@ -428,6 +466,17 @@ pub struct Limits {
     /// Allowed: 1 to 2592000000.
     #[config(default = 86_400_000, validate = within::<1, COMMAND_TTL_MS_HARD_MAX>)]
     pub command_ttl_ms_max: u32,
+
+    /// Acts that wait to be written to the audit log. A further one is counted and lost.
+    /// Allowed: 16 to 1048576.
+    #[config(default = 16_384, validate = within::<16, 1_048_576>)]
+    pub audit_queue_max: usize,
+
+    /// Refused connections per second, of peers without a good token, that get a line each in the audit log; what is
+    /// over it is there as a number, so that strangers cannot wash away what others did. 0: no limit.
+    /// Allowed: 0 to 1000000.
+    #[config(default = 100, validate = within::<0, 1_000_000>)]
+    pub audit_refusals_per_second_max: u32,
 }
 
 impl Limits {

@@ -7,7 +7,9 @@
 //! - `metrics/shard.rs`: the table
 //! - `metrics/state.rs`: a table of the same kind, for the keeper of state
 //! - `metrics/log.rs`: another one, for the event log
+//! - `metrics/audit.rs`: another one, for the audit log
 //! - `metrics/census.rs`: who is connected
+//! - `metrics/penalty.rs`: who is kept out
 //! - `metrics/process.rs`: CPU, memory and descriptors of the process, read when scraped
 #![forbid(unsafe_code)]
 
@@ -19,10 +21,12 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+mod audit;
 mod cell;
 mod census;
 mod family;
 mod log;
+mod penalty;
 mod process;
 mod shard;
 mod state;
@@ -31,8 +35,10 @@ use census::CensusMetrics;
 
 use crate::session::census::Census;
 
+pub use audit::AuditMetrics;
 pub use cell::{Counter, Gauge};
 pub use log::LogMetrics;
+pub use penalty::PenaltyMetrics;
 pub use process::ProcessMetrics;
 pub use shard::ShardMetrics;
 pub use state::StateMetrics;
@@ -43,6 +49,7 @@ pub struct Metrics {
     shards: Vec<Arc<ShardMetrics>>,
     state: Arc<StateMetrics>,
     log: Arc<LogMetrics>,
+    audit: Arc<AuditMetrics>,
     process: Arc<ProcessMetrics>,
 }
 
@@ -55,6 +62,7 @@ impl Metrics {
                 .collect(),
             state: Arc::new(StateMetrics::default()),
             log: Arc::new(LogMetrics::default()),
+            audit: Arc::new(AuditMetrics::default()),
             process: Arc::new(ProcessMetrics::default()),
         })
     }
@@ -72,6 +80,11 @@ impl Metrics {
     /// The counters of the event log, for its thread alone to write.
     pub fn log(&self) -> Arc<LogMetrics> {
         Arc::clone(&self.log)
+    }
+
+    /// The counters of the audit log, for its thread alone to write.
+    pub fn audit(&self) -> Arc<AuditMetrics> {
+        Arc::clone(&self.audit)
     }
 
     /// The process's own metrics; a shard with its own descriptor table says so here.
@@ -95,6 +108,7 @@ impl Collector for Metrics {
         ShardMetrics::encode(&self.shards, &mut encoder)?;
         StateMetrics::encode(slice::from_ref(&self.state), &mut encoder)?;
         LogMetrics::encode(slice::from_ref(&self.log), &mut encoder)?;
+        AuditMetrics::encode(slice::from_ref(&self.audit), &mut encoder)?;
         self.process.encode(&mut encoder)
     }
 }

@@ -445,3 +445,33 @@ fn a_browser_connects() {
         (&json!("Welcome"), &json!("browser"))
     );
 }
+
+#[test]
+fn certificates_are_read_again_and_nobody_is_dropped() {
+    use rustix::process::Signal;
+    let secured = Secured::start(2, "", &[]);
+    let mut before = secured.connected("vehicle", "v");
+    let shakes_hands = |authority: &common::secure::Authority| {
+        let mut stream = secured.dial(authority.client(None, false), "localhost");
+        stream.conn.complete_io(&mut stream.sock).is_ok()
+    };
+    let other = common::secure::Authority::new();
+    assert!(shakes_hands(&secured.authority) && !shakes_hands(&other));
+    // A file that is of no use: it is said, and everything is as it was.
+    std::fs::write(secured.files().join("edge.pem"), "no certificate").expect("it is written");
+    secured.gateway.signal(Signal::HUP);
+    eventually("it is said", || {
+        secured.gateway.log().contains("holds no certificate")
+    });
+    assert!(shakes_hands(&secured.authority));
+    other.write(secured.files(), "edge", &["localhost"]);
+    secured.gateway.signal(Signal::HUP);
+    eventually("the new one is shown", || shakes_hands(&other));
+    assert!(!shakes_hands(&secured.authority));
+    for n in 1..=3 {
+        say(&mut before, position(n));
+    }
+    eventually("who was connected still talks", || {
+        Metrics::of(secured.gateway.control()).value("longhaul_positions_in_total") == 3
+    });
+}

@@ -5,7 +5,7 @@ use longhaul_codec::{SUBPROTOCOL, SUBPROTOCOL_JSON};
 
 use super::{
     credentials,
-    token::{Identity, Verifier},
+    token::{Identity, TokenError, Verifier},
 };
 use crate::websocket::{Refusal, upgrade};
 
@@ -64,7 +64,10 @@ impl Admission<'_> {
         let identity = self
             .verifier
             .verify(&presented.token, self.unix_s)
-            .map_err(|error| Refusal::unauthorized(error.to_string()))?;
+            .map_err(|error| match error {
+                TokenError::Operator => Refusal::new(StatusCode::FORBIDDEN, error.to_string()),
+                error => Refusal::unauthorized(error.to_string()),
+            })?;
         let Some(subprotocol) = upgrade::negotiate(request, &[SUBPROTOCOL, SUBPROTOCOL_JSON])
         else {
             let says = format!(

@@ -6,16 +6,27 @@ use serde::Serialize;
 
 use super::keys::SigningKey;
 use super::rights::Right;
-use super::token::{IdBounds, Role, TokenError};
+use super::token::{DASHBOARD, IdBounds, OPERATOR, TokenError, VEHICLE};
+
+/// Whom a new token is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Bearer {
+    /// Publishes its own positions and events.
+    Vehicle,
+    /// Watches vehicles of its fleet.
+    Dashboard,
+    /// Gives orders to a node, over the control plane.
+    Operator,
+}
 
 /// What a new token says.
 #[derive(Debug, Clone)]
-pub struct Grant {
-    /// Vehicle or dashboard.
-    pub role: Role,
-    /// The fleet.
-    pub fleet: String,
-    /// The vehicle's id, or the dashboard's user.
+pub struct NewToken {
+    /// Whom it is for.
+    pub role: Bearer,
+    /// The fleet; only an operator's may have none.
+    pub fleet: Option<String>,
+    /// The vehicle's id, the dashboard's user, or the operator.
     pub subject: String,
     /// When it is issued: seconds since the Unix epoch.
     pub issued_unix: u64,
@@ -29,6 +40,10 @@ pub struct Grant {
     pub audience: Option<String>,
     /// What a dashboard may do beyond watching. A vehicle's are ignored by the gateway.
     pub may: Vec<Right>,
+    /// The groups that a vehicle is in.
+    pub groups: Vec<String>,
+    /// The entries of the claim `grants`; none: no such claim. The gateway judges them.
+    pub grants: Option<Vec<serde_json::Value>>,
 }
 
 /// Why no token was made.
@@ -49,7 +64,8 @@ pub enum MintError {
 struct Claims<'a> {
     sub: &'a str,
     role: &'static str,
-    fleet: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fleet: Option<&'a str>,
     iat: u64,
     exp: u64,
     jti: String,
@@ -59,26 +75,44 @@ struct Claims<'a> {
     aud: Option<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     may: Vec<&'static str>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    groups: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grants: Option<&'a [serde_json::Value]>,
 }
 
 /// Signs a token with a random id of its own.
 ///
 /// # Errors
 /// The ids are not within `bounds`, or signing fails.
-pub fn mint(key: &SigningKey, grant: &Grant, bounds: IdBounds) -> Result<String, MintError> {
-    bounds.check(&grant.fleet, &grant.subject, None)?;
+pub fn mint(key: &SigningKey, token: &NewToken, bounds: IdBounds) -> Result<String, MintError> {
+    let fleet = match (&token.fleet, token.role) {
+        (Some(fleet), _) => Some(fleet.as_str()),
+        (None, Bearer::Operator) => None,
+        (None, _) => return Err(TokenError::Missing("fleet").into()),
+    };
+    bounds.check(fleet, &token.subject, None)?;
     let mut header = Header::new(key.algorithm());
-    header.kid.clone_from(&grant.kid);
+    header.kid.clone_from(&token.kid);
     let claims = Claims {
-        sub: &grant.subject,
-        role: grant.role.name(),
-        fleet: &grant.fleet,
-        iat: grant.issued_unix,
-        exp: grant.expires_unix,
-        jti: format!("{:016x}", getrandom::u64()?),
-        iss: grant.issuer.as_deref(),
-        aud: grant.audience.as_deref(),
-        may: grant.may.iter().map(|right| right.name()).collect(),
+        sub: &token.subject,
+        role: match token.role {
+            Bearer::Vehicle => VEHICLE,
+            Bearer::Dashboard => DASHBOARD,
+            Bearer::Operator => OPERATOR,
+        },
+        fleet,
+        iat: token.issued_unix,
+        exp: token.expires_unix,
+        jti: format!(
+            "{:032x}",
+            u128::from(getrandom::u64()?) << 64 | u128::from(getrandom::u64()?)
+        ),
+        iss: token.issuer.as_deref(),
+        aud: token.audience.as_deref(),
+        may: token.may.iter().map(|right| right.name()).collect(),
+        groups: &token.groups,
+        grants: token.grants.as_deref(),
     };
     Ok(encode(&header, &claims, key.encoding())?)
 }

@@ -3,12 +3,15 @@
 //! | claim | meaning |
 //! |---|---|
 //! | `sub` | the vehicle's id, or the dashboard's user |
-//! | `role` | `vehicle` or `dashboard` |
-//! | `fleet` | the fleet that the peer belongs to |
+//! | `role` | `vehicle`, `dashboard` or `operator` |
+//! | `fleet` | the fleet that the peer belongs to; an operator may leave it out: it is one of the whole node |
 //! | `exp` | when the token ends, in seconds since the Unix epoch; required |
 //! | `nbf` | optional: not valid before |
-//! | `jti` | optional: the token's own id |
-//! | `may` | optional: what a dashboard may do beyond watching, a list of names: `command` |
+//! | `jti` | optional: the token's own id; an operator's must have one |
+//! | `iat` | optional: when it was issued; not in the future |
+//! | `groups` | optional: the groups of its fleet that a vehicle is in, a list of names |
+//! | `grants` | optional: what a dashboard may see and do, what a vehicle may publish; see `session/grants.rs` |
+//! | `may` | optional, where there are no `grants`: what a dashboard may do beyond watching, a list of names: `command` |
 //! | `iss`, `aud` | checked if the configuration names them |
 //!
 //! Time is passed in. The algorithm is the key's, never the header's choice: the header only narrows down which keys
@@ -22,13 +25,19 @@ use jsonwebtoken::{Algorithm, Header, Validation, decode, decode_header};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::grants::{self, Grants};
 use super::keys::Key;
 use super::rights::Rights;
 use crate::config::Auth;
-use crate::limits::Limits;
+use crate::limits::{Limits, TOKEN_BYTES_MAX};
+
+/// The roles as they stand in a token.
+pub(super) const VEHICLE: &str = "vehicle";
+pub(super) const DASHBOARD: &str = "dashboard";
+pub(super) const OPERATOR: &str = "operator";
 
 /// What kind of peer a connection is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
     /// Publishes its own positions and events.
     Vehicle,
@@ -40,15 +49,9 @@ impl Role {
     /// The role as it stands in a token.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Vehicle => "vehicle",
-            Self::Dashboard => "dashboard",
+            Self::Vehicle => VEHICLE,
+            Self::Dashboard => DASHBOARD,
         }
-    }
-
-    fn from_name(name: &str) -> Option<Self> {
-        [Self::Vehicle, Self::Dashboard]
-            .into_iter()
-            .find(|role| role.name() == name)
     }
 }
 
@@ -69,10 +72,33 @@ pub struct Identity {
     pub subject: String,
     /// When the token ends: seconds since the Unix epoch.
     pub expires_unix: u64,
+    /// When it was issued, if it says so: seconds since the Unix epoch.
+    pub issued_unix: Option<u64>,
     /// The token's own id, if it has one.
     pub token_id: Option<String>,
-    /// What it may do beyond its role. A vehicle has none, whatever its token says.
+    /// What it may do beyond its role, if there are no `grants`. A vehicle has none, whatever its token says.
     pub may: Rights,
+    /// The groups that a vehicle is in by its token, sorted. Of a dashboard: none.
+    pub groups: Box<[Box<str>]>,
+    /// What it was granted. None: a dashboard may read of its whole fleet, and command it if [`Identity::may`] says so;
+    /// a vehicle may publish everything.
+    pub grants: Option<Grants>,
+}
+
+/// Who may give orders to the node, by its token alone.
+#[allow(dead_code, reason = "for the admin API")]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operator {
+    /// The fleet that it is bound to; none: the whole node.
+    pub fleet: Option<String>,
+    /// Who it is.
+    pub subject: String,
+    /// When the token ends: seconds since the Unix epoch.
+    pub expires_unix: u64,
+    /// When it was issued, if it says so: seconds since the Unix epoch.
+    pub issued_unix: Option<u64>,
+    /// The token's own id.
+    pub token_id: String,
 }
 
 /// Why a token is refused, in words for whoever wrote it. No message repeats any of the token.
@@ -111,9 +137,43 @@ pub enum TokenError {
         /// What it must be.
         expected: &'static str,
     },
-    /// The role is neither vehicle nor dashboard.
-    #[error("the token's claim `role` is neither \"vehicle\" nor \"dashboard\"")]
+    /// The role is none that there is.
+    #[error("the token's claim `role` is neither \"vehicle\" nor \"dashboard\" nor \"operator\"")]
     Role,
+    /// An operator where a vehicle or a dashboard belongs.
+    #[error("an operator's token is for the control plane; vehicles and dashboards connect here")]
+    Operator,
+    /// A vehicle or a dashboard where an operator belongs.
+    #[error("the token's claim `role` is not \"operator\", and only an operator may do this")]
+    #[allow(dead_code, reason = "for the admin API")]
+    NotOperator,
+    /// A list has too many entries.
+    #[error("the token's claim `{claim}` has {count} entries, allowed: {count_max}")]
+    TooMany {
+        /// The claim.
+        claim: &'static str,
+        /// How many.
+        count: usize,
+        /// The bound.
+        count_max: usize,
+    },
+    /// An entry of `grants` is wrong.
+    #[error("the token's claim `grants`, entry {at}, {wrong}")]
+    Grant {
+        /// Which one, from 0.
+        at: usize,
+        /// What is wrong.
+        wrong: &'static str,
+    },
+    /// The whole token is too long.
+    #[error("the token has {0} bytes, allowed: {TOKEN_BYTES_MAX}")]
+    TooLarge(usize),
+    /// It was issued in the future.
+    #[error("the token was issued {seconds} s in the future; does a clock run wrong?")]
+    IssuedLater {
+        /// How far, by the gateway's clock.
+        seconds: u64,
+    },
     /// An id is empty.
     #[error("the token's claim `{0}` is empty")]
     Empty(&'static str),
@@ -184,11 +244,11 @@ impl IdBounds {
     /// The first claim that is empty, too long or has a control character.
     pub fn check(
         self,
-        fleet: &str,
+        fleet: Option<&str>,
         subject: &str,
         token_id: Option<&str>,
     ) -> Result<(), TokenError> {
-        check_id("fleet", fleet, self.fleet_bytes_max)?;
+        fleet.map_or(Ok(()), |id| check_id("fleet", id, self.fleet_bytes_max))?;
         check_id("sub", subject, self.subject_bytes_max)?;
         token_id.map_or(Ok(()), |id| check_id("jti", id, self.subject_bytes_max))
     }
@@ -206,19 +266,37 @@ impl Verifier {
         }
     }
 
-    /// Who the bearer of this token is. `now_unix`: seconds since the Unix epoch.
+    /// Who the bearer of this token is, a vehicle or a dashboard. `now_unix`: seconds since the Unix epoch.
     ///
     /// # Errors
-    /// The first thing that is wrong with the token.
+    /// The first thing that is wrong with the token; an operator's is [`TokenError::Operator`].
     pub fn verify(&self, token: &str, now_unix: u64) -> Result<Identity, TokenError> {
+        let (claims, times) = self.checked_claims(token, now_unix)?;
+        self.identity(claims, times)
+    }
+
+    /// The operator whose token this is.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with the token; that of anybody else is [`TokenError::NotOperator`].
+    #[allow(dead_code, reason = "for the admin API")]
+    pub fn verify_operator(&self, token: &str, now_unix: u64) -> Result<Operator, TokenError> {
+        let (claims, times) = self.checked_claims(token, now_unix)?;
+        self.operator(claims, times)
+    }
+
+    fn checked_claims(&self, token: &str, now_unix: u64) -> Result<(Claims, Times), TokenError> {
+        if token.len() > TOKEN_BYTES_MAX {
+            return Err(TokenError::TooLarge(token.len()));
+        }
         let header = decode_header(token).map_err(|_| TokenError::Malformed)?;
         if header.crit.is_some() {
             return Err(TokenError::Critical);
         }
         let claims = self.signed_claims(token, &header)?;
-        self.check_times(&claims, now_unix)?;
+        let times = self.check_times(&claims, now_unix)?;
         self.check_parties(&claims)?;
-        self.identity(claims)
+        Ok((claims, times))
     }
 
     /// The claims, once a key has confirmed the signature: the key of the token's `kid`, else every key without one.
@@ -252,22 +330,32 @@ impl Verifier {
         Err(refusal)
     }
 
-    fn check_times(&self, claims: &Claims, now_unix: u64) -> Result<(), TokenError> {
-        let expires = seconds("exp", &claims.exp)?.ok_or(TokenError::Missing("exp"))?;
+    fn check_times(&self, claims: &Claims, now_unix: u64) -> Result<Times, TokenError> {
+        let expires_unix = seconds("exp", &claims.exp)?.ok_or(TokenError::Missing("exp"))?;
         // RFC 7519 §4.1.4: not accepted on or after that time.
-        if now_unix >= expires.saturating_add(self.leeway_s) {
+        if now_unix >= expires_unix.saturating_add(self.leeway_s) {
             return Err(TokenError::Expired {
-                seconds: now_unix - expires,
+                seconds: now_unix - expires_unix,
             });
         }
-        seconds("iat", &claims.iat)?;
+        let latest = now_unix.saturating_add(self.leeway_s);
         match seconds("nbf", &claims.nbf)? {
-            Some(from) if from > now_unix.saturating_add(self.leeway_s) => {
-                Err(TokenError::NotYetValid {
+            Some(from) if from > latest => {
+                return Err(TokenError::NotYetValid {
                     seconds: from - now_unix,
-                })
+                });
             }
-            _ => Ok(()),
+            _ => {}
+        }
+        let issued_unix = seconds("iat", &claims.iat)?;
+        match issued_unix {
+            Some(issued) if issued > latest => Err(TokenError::IssuedLater {
+                seconds: issued - now_unix,
+            }),
+            _ => Ok(Times {
+                expires_unix,
+                issued_unix,
+            }),
         }
     }
 
@@ -288,28 +376,83 @@ impl Verifier {
         Ok(())
     }
 
-    fn identity(&self, claims: Claims) -> Result<Identity, TokenError> {
+    fn identity(&self, claims: Claims, times: Times) -> Result<Identity, TokenError> {
         let role = text("role", claims.role)?.ok_or(TokenError::Missing("role"))?;
-        let role = Role::from_name(&role).ok_or(TokenError::Role)?;
+        let (role, bearer) = match role.as_str() {
+            VEHICLE => (Role::Vehicle, grants::Bearer::Vehicle),
+            DASHBOARD => (Role::Dashboard, grants::Bearer::Dashboard),
+            OPERATOR => return Err(TokenError::Operator),
+            _ => return Err(TokenError::Role),
+        };
         let fleet = text("fleet", claims.fleet)?.ok_or(TokenError::Missing("fleet"))?;
         let subject = text("sub", claims.sub)?.ok_or(TokenError::Missing("sub"))?;
         let token_id = text("jti", claims.jti)?;
-        self.bounds.check(&fleet, &subject, token_id.as_deref())?;
-        let expires_unix = seconds("exp", &claims.exp)?.ok_or(TokenError::Missing("exp"))?;
+        self.bounds
+            .check(Some(&fleet), &subject, token_id.as_deref())?;
         let names = list("may", claims.may)?;
+        let groups = grants::groups(list("groups", claims.groups)?)?;
         let may = match role {
             Role::Vehicle => Rights::default(),
             Role::Dashboard => Rights::named(names.iter().map(String::as_str)),
+        };
+        let granted = match claims.grants {
+            None => None,
+            Some(Entries::List(entries)) => Some(grants::grants(
+                entries,
+                bearer,
+                self.bounds.subject_bytes_max,
+            )?),
+            Some(Entries::Other(_)) => {
+                return Err(TokenError::Type {
+                    claim: "grants",
+                    expected: "a list of objects, each field of which stands there once",
+                });
+            }
         };
         Ok(Identity {
             role,
             fleet,
             subject,
-            expires_unix,
+            expires_unix: times.expires_unix,
+            issued_unix: times.issued_unix,
             token_id,
             may,
+            groups: match role {
+                Role::Vehicle => groups,
+                Role::Dashboard => Box::default(),
+            },
+            grants: granted,
         })
     }
+
+    #[allow(dead_code, reason = "for the admin API")]
+    fn operator(&self, claims: Claims, times: Times) -> Result<Operator, TokenError> {
+        let role = text("role", claims.role)?.ok_or(TokenError::Missing("role"))?;
+        match role.as_str() {
+            OPERATOR => {}
+            VEHICLE | DASHBOARD => return Err(TokenError::NotOperator),
+            _ => return Err(TokenError::Role),
+        }
+        let fleet = text("fleet", claims.fleet)?;
+        let subject = text("sub", claims.sub)?.ok_or(TokenError::Missing("sub"))?;
+        let token_id = text("jti", claims.jti)?.ok_or(TokenError::Missing("jti"))?;
+        self.bounds
+            .check(fleet.as_deref(), &subject, Some(&token_id))?;
+        Ok(Operator {
+            fleet,
+            subject,
+            expires_unix: times.expires_unix,
+            issued_unix: times.issued_unix,
+            token_id,
+        })
+    }
+}
+
+/// A token's times, checked: seconds since the Unix epoch.
+#[derive(Clone, Copy)]
+struct Times {
+    expires_unix: u64,
+    issued_unix: Option<u64>,
 }
 
 /// The library checks the signature only: for the times it would read the system's clock.
@@ -333,6 +476,9 @@ struct Claims {
     nbf: Option<Claim>,
     jti: Option<Claim>,
     may: Option<Claim>,
+    groups: Option<Claim>,
+    #[serde(default, deserialize_with = "grants::present")]
+    grants: Option<Entries>,
     iss: Option<Claim>,
     aud: Option<Claim>,
 }
@@ -344,6 +490,13 @@ enum Claim {
     /// RFC 7519 §2 allows fractions of a second.
     Number(f64),
     List(Vec<String>),
+    Other(IgnoredAny),
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Entries {
+    List(Vec<grants::Entry>),
     Other(IgnoredAny),
 }
 
@@ -381,7 +534,7 @@ fn seconds(claim: &'static str, value: &Option<Claim>) -> Result<Option<u64>, To
     }
 }
 
-fn check_id(claim: &'static str, id: &str, bytes_max: usize) -> Result<(), TokenError> {
+pub(super) fn check_id(claim: &'static str, id: &str, bytes_max: usize) -> Result<(), TokenError> {
     if id.is_empty() {
         return Err(TokenError::Empty(claim));
     }
@@ -399,6 +552,6 @@ fn check_id(claim: &'static str, id: &str, bytes_max: usize) -> Result<(), Token
 }
 
 #[cfg(test)]
-pub(super) mod test_keys;
+pub mod test_keys;
 #[cfg(test)]
 mod tests;

@@ -17,7 +17,10 @@ use super::{
 use crate::{
     fleet::Extra,
     limits::RETRY_STOPPING_S,
-    session::close::{self, Close},
+    session::{
+        close::{self, Close},
+        token::Identity,
+    },
     websocket::{Refusal, outgoing},
 };
 
@@ -32,16 +35,23 @@ impl Core {
             close::RESTARTING => metrics.closed_restarting.inc(),
             close::TAKEN_OVER => metrics.closed_taken_over.inc(),
             close::RATE_LIMITED => metrics.closed_rate_limited.inc(),
+            close::UNFINISHED => metrics.closed_unfinished.inc(),
             close::SILENT => metrics.closed_silent.inc(),
             close::SLOW_CONSUMER => metrics.closed_slow.inc(),
             close::TOKEN_EXPIRED => metrics.closed_expired.inc(),
             _ => metrics.closed_wrong_kind.inc(),
         }
+        self.witness_close(key, close);
         self.end_with(key, outgoing::close_frame(close.code, close.reason));
     }
 
     /// Refuses an upgrade with an HTTP answer.
     pub(super) fn refuse(&mut self, key: Key, refusal: &Refusal) {
+        self.refuse_as(key, refusal, None);
+    }
+
+    /// The same, of somebody whose token is good.
+    pub(super) fn refuse_as(&mut self, key: Key, refusal: &Refusal, who: Option<&Identity>) {
         let metrics = &self.metrics;
         metrics.closed_refused.inc();
         match refusal.status {
@@ -57,9 +67,12 @@ impl Core {
             }
             StatusCode::SERVICE_UNAVAILABLE => metrics.refused_unavailable.inc(),
             StatusCode::TOO_MANY_REQUESTS => metrics.refused_too_many.inc(),
+            StatusCode::FORBIDDEN => metrics.refused_origin.inc(),
             _ => metrics.refused_request.inc(),
         }
+        self.witness_refusal(key, refusal, who);
         tracing::debug!(status = refusal.status.as_u16(), reason = %refusal.reason, "refused an upgrade");
+        self.offend_by(key, refusal.status);
         self.end_with(key, refusal.response());
         if let Some(connection) = self.connections.get_mut(key) {
             connection.peer = Peer::Nobody;
@@ -93,7 +106,7 @@ impl Core {
         };
         match (&connection.peer, connection.phase) {
             (_, Phase::Closing | Phase::Lingering | Phase::Aborting) => {}
-            (Peer::Handshake(_), Phase::Open) => {
+            (Peer::Preface(_) | Peer::Handshake(_), Phase::Open) => {
                 let retry_s = RETRY_STOPPING_S + fastrand::u32(0..=RETRY_STOPPING_S);
                 self.refuse(
                     key,
@@ -171,7 +184,9 @@ impl Core {
                 let change = self.engine.remove(SubscriberId(key.slot));
                 self.announce(fleet, &change);
             }
-            Peer::Handshake(_) => self.metrics.connections_open_handshake.sub(1),
+            Peer::Preface(_) | Peer::Handshake(_) => {
+                self.metrics.connections_open_handshake.sub(1);
+            }
             Peer::Echo(_) => self.metrics.connections_open_echo.sub(1),
             Peer::Nobody => {}
         }
@@ -233,6 +248,8 @@ impl Core {
             }
             self.stalls.forget(key);
             self.sessions.forget(key);
+            self.clients.forget(key.slot);
+            self.no_deadline(key);
             self.connections.remove(key);
         }
     }

@@ -66,11 +66,12 @@ impl Core {
             user: Arc::from(&*dashboard.user),
             at,
         };
-        let command = NewCommand {
+        let name = command.name();
+        let new = NewCommand {
             command_id: id,
             vehicle,
             vehicle_id: vehicle_id.to_owned(),
-            name: command.name().to_owned(),
+            name: name.to_owned(),
             content_type: command.content_type().map(str::to_owned),
             payload: command
                 .payload()
@@ -78,14 +79,15 @@ impl Core {
             ttl_ms: command.ttl_ms(),
         };
         let bounds = Bounds::new(&self.config.limits);
-        if let Err(why) = bounds.check(&command) {
+        if let Err(why) = bounds.check(&new) {
             return Err(Rejection::new(why.code(), id, why.to_string()));
         }
-        if !self.report_sent(CommandNews::Sent(asker, Box::new(command))) {
+        if !self.report_sent(CommandNews::Sent(asker, Box::new(new))) {
             let says = "too many commands wait to be written; send it again in a second";
             let rejection = Rejection::new(ErrorCode::LimitReached, id, says);
             return Err(rejection.over(Bound::CommandNews));
         }
+        self.witness_command(key, id, vehicle_id, name);
         Ok(())
     }
 

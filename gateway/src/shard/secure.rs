@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     limits::TLS_HANDSHAKE_TIME_PER_TICK,
+    session::penalty::Offence,
     transport::{
         Certificates, ClientCertificates, Fault, PeerNames, Secure as _, Session, Stage,
         session::Established,
@@ -149,7 +150,25 @@ impl Core {
         if self.sessions.certificates.is_none() {
             return self.bytes(key, wire, now);
         }
-        self.secured(key, wire, now);
+        let is_preface = self
+            .connections
+            .get_mut(key)
+            .is_some_and(|connection| matches!(connection.peer, Peer::Preface(_)));
+        if is_preface {
+            // What a load balancer says comes in front of TLS.
+            self.bytes(key, wire, now);
+        } else {
+            self.secured(key, wire, now);
+        }
+    }
+
+    /// What comes behind a load balancer's word.
+    pub(super) fn unveiled(&mut self, key: Key, wire: &mut [u8], now: Now) {
+        if self.sessions.certificates.is_none() {
+            self.handshake(key, wire, now);
+        } else {
+            self.secured(key, wire, now);
+        }
     }
 
     fn secured(&mut self, key: Key, wire: &mut [u8], now: Now) {
@@ -271,6 +290,7 @@ impl Core {
                     self.metrics.closed_tls.inc();
                 }
                 tracing::debug!(reason, "a TLS session has failed");
+                self.offend(key, Offence::Tls);
             }
         }
         self.end_without_a_word(key);

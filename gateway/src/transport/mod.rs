@@ -1,7 +1,9 @@
-//! TLS as a transport: bytes off the wire in, bytes for the wire out. No I/O.
+//! What lies between a socket's bytes and the WebSocket: what a load balancer says first, and TLS. Bytes in, bytes out, no
+//! I/O.
 //!
 //! | file | what |
 //! |---|---|
+//! | [`proxy`] | whom a connection is for, as a load balancer says in front of it (PROXY protocol) |
 //! | [`session`] | one connection's TLS: rustls through the handshake, then a record layer of a few hundred bytes |
 //! | [`record`] | that record layer: TLS 1.3 record protection (RFC 8446 §5), keys set up anew for each record |
 //! | [`certificates`] | what the handshake goes by: certificates by name, client authorities; read from files, and read again |
@@ -16,6 +18,7 @@
 
 pub mod certificates;
 pub mod peer_name;
+pub mod proxy;
 pub mod record;
 pub mod session;
 

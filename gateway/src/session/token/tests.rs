@@ -5,7 +5,7 @@ use super::test_keys::{PRIVATE_PEM, PUBLIC_PEM, SECRET};
 use super::*;
 use crate::config::Config;
 use crate::session::keys::SigningKey;
-use crate::session::mint::{Grant, MintError, mint};
+use crate::session::mint::{Bearer, MintError, NewToken, mint};
 use crate::session::rights::Right;
 
 mod signatures;
@@ -69,8 +69,11 @@ fn a_good_token_says_who_its_bearer_is() {
         fleet: "berlin".to_owned(),
         subject: "truck-17".to_owned(),
         expires_unix: NOW + 60,
+        issued_unix: None,
         token_id: None,
         may: Rights::default(),
+        groups: Box::default(),
+        grants: None,
     };
     let both = verifier(vec![secret(None), public(PUBLIC_PEM, None)]);
     assert_eq!(both.verify(&hs256(&claims()), NOW), Ok(expected.clone()));
@@ -88,7 +91,9 @@ fn a_good_token_says_who_its_bearer_is() {
 
 #[test]
 fn each_claim_is_checked() {
-    use TokenError::{ControlCharacter, Empty, Expired, Missing, NotYetValid, TooLong, Type};
+    use TokenError::{
+        ControlCharacter, Empty, Expired, IssuedLater, Missing, NotYetValid, TooLong, Type,
+    };
     let string = "a string";
     let number = "a number of seconds";
     let rights = "a list of strings";
@@ -212,6 +217,7 @@ fn each_claim_is_checked() {
                 expected: number,
             },
         ),
+        ("iat", json!(NOW + 31), IssuedLater { seconds: 31 }),
         ("nbf", json!(NOW + 31), NotYetValid { seconds: 31 }),
         (
             "nbf",
@@ -235,7 +241,7 @@ fn each_claim_is_checked() {
         ("exp", json!((NOW + 60) as f64 + 0.5)),
         ("exp", json!(u64::MAX)),
         ("nbf", json!(NOW + 30)),
-        ("iat", json!(NOW + 1_000)),
+        ("iat", json!(NOW + 30)),
         ("iss", json!("anyone")),
         ("aud", json!("anything")),
     ] {
@@ -266,6 +272,54 @@ fn a_dashboard_may_command_if_its_token_says_so() {
     }
     let identity = verifier.verify(&hs256(&claims()), NOW).expect("it is good");
     assert!(!identity.may.command, "no claim, no right");
+}
+
+#[test]
+fn an_operator_gets_in_where_operators_do_and_nobody_else() {
+    let verifier = verifier(vec![secret(None)]);
+    let operator = |fleet: Value, jti: Value| {
+        let mut claims = with("role", json!("operator"));
+        claims["fleet"] = fleet;
+        claims["jti"] = jti;
+        hs256(&claims)
+    };
+    let token = operator(Value::Null, json!("j-1"));
+    let found = verifier.verify_operator(&token, NOW).expect("it is good");
+    assert_eq!(
+        (found.fleet, found.subject.as_str(), found.token_id.as_str()),
+        (None, "truck-17", "j-1")
+    );
+    assert_eq!(verifier.verify(&token, NOW), Err(TokenError::Operator));
+    let bound = verifier
+        .verify_operator(&operator(json!("berlin"), json!("j-2")), NOW)
+        .expect("it is good");
+    assert_eq!(bound.fleet.as_deref(), Some("berlin"));
+    for (fleet, jti, error) in [
+        (json!(""), json!("j"), TokenError::Empty("fleet")),
+        (Value::Null, Value::Null, TokenError::Missing("jti")),
+        (Value::Null, json!(""), TokenError::Empty("jti")),
+    ] {
+        assert_eq!(
+            verifier.verify_operator(&operator(fleet, jti), NOW),
+            Err(error)
+        );
+    }
+    for role in ["vehicle", "dashboard"] {
+        assert_eq!(
+            verifier.verify_operator(&hs256(&with("role", json!(role))), NOW),
+            Err(TokenError::NotOperator),
+            "{role}"
+        );
+    }
+    for role in ["Operator", "admin", ""] {
+        let token = hs256(&with("role", json!(role)));
+        assert_eq!(verifier.verify_operator(&token, NOW), Err(TokenError::Role));
+        assert_eq!(verifier.verify(&token, NOW), Err(TokenError::Role));
+    }
+    assert_eq!(
+        verifier.verify(&"a".repeat(TOKEN_BYTES_MAX + 1), NOW),
+        Err(TokenError::TooLarge(TOKEN_BYTES_MAX + 1))
+    );
 }
 
 #[test]
@@ -308,9 +362,9 @@ fn issuer_and_audience_are_checked_if_configured() {
 
 #[test]
 fn a_minted_token_is_accepted() {
-    let grant = Grant {
-        role: Role::Dashboard,
-        fleet: "berlin".to_owned(),
+    let new = NewToken {
+        role: Bearer::Dashboard,
+        fleet: Some("berlin".to_owned()),
         subject: "ops".to_owned(),
         issued_unix: NOW,
         expires_unix: NOW + 60,
@@ -318,6 +372,8 @@ fn a_minted_token_is_accepted() {
         issuer: Some("fleetco".to_owned()),
         audience: Some("longhaul".to_owned()),
         may: vec![Right::Command],
+        groups: vec![],
+        grants: None,
     };
     let keys = vec![secret(Some("2026")), public(PUBLIC_PEM, Some("2026"))];
     let verifier = verifier_with(keys, |auth| {
@@ -332,7 +388,7 @@ fn a_minted_token_is_accepted() {
         SigningKey::hs256(SECRET).expect("a key"),
         SigningKey::ed25519(PRIVATE_PEM.as_bytes()).expect("a key"),
     ] {
-        let token = mint(&key, &grant, bounds).expect("a token");
+        let token = mint(&key, &new, bounds).expect("a token");
         let identity = verifier.verify(&token, NOW).expect("it is good");
         assert_eq!(
             (
@@ -344,9 +400,9 @@ fn a_minted_token_is_accepted() {
         );
         assert!(identity.token_id.is_some() && identity.may.command);
     }
-    let nameless = Grant {
+    let nameless = NewToken {
         subject: String::new(),
-        ..grant
+        ..new
     };
     let key = SigningKey::hs256(SECRET).expect("a key");
     assert!(matches!(

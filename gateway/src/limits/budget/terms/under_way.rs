@@ -5,12 +5,14 @@ use longhaul_filter_engine::footprint as filters;
 
 use super::{NOTHING, Sheet, growing, grown, size};
 use crate::{
+    audit,
     events::commands,
     limits::{
-        CONTROL_BODY_BYTES_MAX, CONTROL_CONNECTIONS_MAX, CONTROL_HEADER_BYTES_MAX,
-        DRAIN_TEXT_BYTES_MAX, ERROR_TEXT_BYTES_MAX, EVERY_BACKLOG_MAX, MESSAGE_OVERHEAD_BYTES,
-        MESSAGES_PER_INTERVAL_MAX, NAMES_PER_MESSAGE_MAX, PRESENCE_PER_MESSAGE_MAX,
-        RETRY_AFTER_MAX_S, VEHICLE_ANSWER_BYTES_MAX, VEHICLE_ANSWERS_MAX, budget::Part,
+        AUDIT_TEXT_BYTES_MAX, CONTROL_BODY_BYTES_MAX, CONTROL_CONNECTIONS_MAX,
+        CONTROL_HEADER_BYTES_MAX, DRAIN_TEXT_BYTES_MAX, ERROR_TEXT_BYTES_MAX, EVERY_BACKLOG_MAX,
+        MESSAGE_OVERHEAD_BYTES, MESSAGES_PER_INTERVAL_MAX, NAMES_PER_MESSAGE_MAX,
+        PRESENCE_PER_MESSAGE_MAX, RETRY_AFTER_MAX_S, VEHICLE_ANSWER_BYTES_MAX, VEHICLE_ANSWERS_MAX,
+        budget::Part,
     },
     server::EXECUTOR_IO_MEMORY,
     shard::footprint as shard,
@@ -82,6 +84,19 @@ impl Sheet<'_> {
             ),
             "requests that are served at once",
         );
+        if config.audit.file.is_some() {
+            let texts = size(2 * AUDIT_TEXT_BYTES_MAX)
+                + limits.fleet_id_bytes_max as u64
+                + 2 * limits.vehicle_id_bytes_max as u64;
+            let queue = limits.audit_queue_max as u64;
+            self.add(
+                part,
+                "audit log",
+                (queue, size(audit::ACT_BYTES)),
+                (queue, size(audit::ACT_BYTES) + texts),
+                "limits.audit_queue_max acts that wait to be written; usually they are empty places",
+            );
+        }
         let letters = shards.saturating_mul(limits.inbox_batches_max as u64);
         self.add(
             part,
