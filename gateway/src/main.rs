@@ -9,6 +9,7 @@
 //! - [`events`]: what must arrive: the event log, consumers, commands
 //! - [`state`]: what of it survives a restart, and passes to a successor
 //! - [`audit`]: who got in, who did not, and who did what, one line each
+//! - [`revocations`]: whose tokens are not good any more
 //! - [`metrics`]: what is counted
 //! - [`control`]: health, readiness, metrics and drain over HTTP
 
@@ -36,6 +37,7 @@ mod fleet;
 mod limits;
 mod logging;
 mod metrics;
+mod revocations;
 mod server;
 mod session;
 mod shard;

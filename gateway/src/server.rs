@@ -35,7 +35,8 @@ use crate::{
     fleet::Fleet,
     limits,
     metrics::Metrics,
-    session::census::Census,
+    revocations::Keeper,
+    session::{census::Census, token::IdBounds},
     shard::{
         Shard, ShardConfig, ShardError, Shared,
         inbox::Inbox,
@@ -107,9 +108,18 @@ pub fn run(startup: Startup) -> anyhow::Result<()> {
         audit: Arc::clone(&audit),
         inboxes: Arc::clone(&inboxes),
     };
+    let revocations = Keeper::new(
+        startup.revocations,
+        Arc::clone(&startup.trust),
+        Arc::clone(&inboxes),
+        metrics.revocations(),
+    );
     let reloader = Arc::new(Reloader::new(Arc::clone(&audit)).part("audit log", {
         let audit = Arc::clone(&audit);
         move || audit.reopen()
+    }).part("revocations", {
+        let revocations = Arc::clone(&revocations);
+        move || revocations.reload()
     }));
     let loaded = startup.state.as_ref().map(|folder| {
         state::load(Keeping {
@@ -157,6 +167,8 @@ pub fn run(startup: Startup) -> anyhow::Result<()> {
         admin: Admin::new(
             Arc::clone(&startup.trust),
             audit,
+            Arc::clone(&revocations),
+            IdBounds::new(&config.limits),
             config.auth.leeway_s,
             audit::unix_ms() / 1_000,
         ),
@@ -183,6 +195,9 @@ pub fn run(startup: Startup) -> anyhow::Result<()> {
         (notify, notices),
     )?;
     drop(address);
+    let watch = revocations
+        .watch()
+        .context("cannot start the thread that watches revocations")?;
     let announce = state::announcer(Arc::clone(&shared.fleet), Arc::clone(&inboxes));
     let keeper = loaded
         .map(|loaded| loaded.start(announce))
@@ -206,6 +221,7 @@ pub fn run(startup: Startup) -> anyhow::Result<()> {
             }
         }
     });
+    drop(watch);
     if let Some(event_log) = event_log {
         event_log.stop();
     }

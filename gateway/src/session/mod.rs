@@ -13,6 +13,7 @@ pub mod keys;
 pub mod mint;
 pub mod rate;
 pub mod rejection;
+pub mod revocation;
 pub mod rights;
 pub mod token;
 pub mod topics;

@@ -37,6 +37,8 @@ impl Core {
             close::RATE_LIMITED => metrics.closed_rate_limited.inc(),
             close::SILENT => metrics.closed_silent.inc(),
             close::SLOW_CONSUMER => metrics.closed_slow.inc(),
+            close::REVOKED => metrics.closed_revoked.inc(),
+            close::EVICTED => metrics.closed_evicted.inc(),
             close::TOKEN_EXPIRED => metrics.closed_expired.inc(),
             _ => metrics.closed_wrong_kind.inc(),
         }

@@ -17,6 +17,7 @@
 //! | `outbound` | what is to be said, as frames |
 //! | `entrance`, `gate` | how many new connections come in, and whether a storm of them is under way |
 //! | `ending`, [`leaving`] | how a connection ends, and how all of them do |
+//! | [`purge`], [`passes`] | closing connections whose token was revoked |
 //! | `witness` | what the audit log is told |
 //! | `sweep`, `stalls` | heartbeats and time-outs, a slice of the slab per tick |
 //! | [`connection`], [`slab`], [`frame`], [`clock`], `every`, `extras`, `feed`, `tail` | the nouns |
@@ -49,7 +50,9 @@ mod listener;
 mod orders;
 mod outbound;
 pub mod pace;
+pub mod passes;
 mod publish;
+pub mod purge;
 pub mod ring;
 mod route;
 mod slab;
@@ -74,7 +77,9 @@ use self::{
     inbox::Letter,
     listener::Listener,
     outbound::Outbound,
+    passes::Passes,
     publish::Publishers,
+    purge::Purging,
     ring::{Completion, Key, Ring, RingConfig, RingError, sys::Doorbell},
     slab::Slab,
     stalls::Stalls,
@@ -206,6 +211,9 @@ pub struct Core {
     connections: Slab<Connection>,
     /// Addresses that are counted, by slot; empty if none are.
     addresses: Vec<Counted>,
+    /// What of each connection's token matters once it is in, by slot.
+    passes: Passes,
+    purging: Purging,
     engine: Engine,
     /// What vehicles of this shard did in this tick.
     out: Outbox,
@@ -280,6 +288,8 @@ impl Shard {
             metrics,
             connections: Slab::new(config.connections_max + REFUSALS_IN_FLIGHT_MAX),
             addresses: Vec::new(),
+            passes: Passes::default(),
+            purging: Purging::default(),
             engine: Engine::new(),
             out: Outbox::default(),
             routed: Routed::default(),
@@ -410,6 +420,7 @@ impl Core {
                 Letter::NewEpoch => self.new_epoch(),
                 Letter::LogOpen { first } => self.log_opened(first),
                 Letter::Several(_) => {}
+                Letter::Purge(purge) => self.purge(purge),
                 Letter::Leave(plan) => self.leave(plan),
                 Letter::Stop => self.stop(),
                 #[cfg(debug_assertions)]
@@ -422,7 +433,8 @@ impl Core {
                 | Letter::Committed(_) => {}
             }
         }
-        let more = self.announcing.is_some() || !self.out.command_news.is_empty();
+        let purges = self.go_on_purging();
+        let more = purges || self.announcing.is_some() || !self.out.command_news.is_empty();
         (exchanged.sent + exchanged.taken + exchanged.refused) as usize + count + usize::from(more)
     }
 }

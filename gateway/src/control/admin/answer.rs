@@ -29,7 +29,6 @@ impl AdminError {
     }
 
     /// 400: the body or the address is wrong.
-    #[allow(dead_code, reason = "for the calls that come next")]
     pub fn wrong(says: impl Into<String>) -> AdminError {
         AdminError::new(StatusCode::BAD_REQUEST, says)
     }
@@ -64,7 +63,6 @@ impl IntoResponse for AdminError {
 }
 
 /// A call that was carried out.
-#[allow(dead_code, reason = "for the calls that come next")]
 pub fn done(status: StatusCode, says: &impl Serialize) -> Response {
     (status, axum::Json(says)).into_response()
 }
@@ -73,7 +71,6 @@ pub fn done(status: StatusCode, says: &impl Serialize) -> Response {
 ///
 /// A page that a browser shows cannot say `application/json` without asking first, and nobody answers that it may.
 #[derive(Debug)]
-#[allow(dead_code, reason = "for the calls that come next")]
 pub struct Body<T>(pub T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {

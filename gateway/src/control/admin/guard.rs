@@ -36,7 +36,6 @@ impl Caller {
     ///
     /// # Errors
     /// 403: the operator is another fleet's.
-    #[allow(dead_code, reason = "for the calls that come next")]
     pub fn over_fleet(&self, fleet: &str) -> Result<(), AdminError> {
         match &self.0.fleet {
             None => Ok(()),
@@ -102,6 +101,11 @@ impl Admin {
                 };
                 refused(status, error.to_string())
             })?;
+        if self.trust.revocations().hit_operator(&operator).is_some() {
+            let says = "the token has been revoked; ask for a new one";
+            let error = AdminError::new(StatusCode::UNAUTHORIZED, says);
+            return Err((error, Some(operator)));
+        }
         if !method.is_safe() {
             self.use_up(&operator, now_unix)
                 .map_err(|error| (error, Some(operator.clone())))?;
