@@ -25,8 +25,8 @@ mod sections;
 mod template;
 
 pub use sections::{
-    Audit, Auth, Connection, Control, Drain, Events, KEYS_HARD_MAX, KeyAlgorithm, KeySource, Log,
-    LogFormat, Receive, SHARDS_HARD_MAX, Server, State,
+    Abuse, Audit, Auth, Connection, Control, Drain, Events, KEYS_HARD_MAX, KeyAlgorithm, KeySource,
+    Log, LogFormat, Receive, SHARDS_HARD_MAX, Server, State,
 };
 pub use template::template;
 
@@ -50,6 +50,9 @@ pub struct Config {
     /// Bounds. What goes over one is refused or closed, and the peer is told why where that is possible.
     #[config(nested)]
     pub limits: Limits,
+    /// The penalty box: addresses whose connections misbehave are kept out for a while.
+    #[config(nested)]
+    pub abuse: Abuse,
     /// Who may connect. Every connection needs a token (JWT) signed with one of these keys.
     #[config(nested)]
     pub auth: Auth,
@@ -138,14 +141,33 @@ impl Config {
         if dev {
             layers = layers.with_fallback(development()?);
         }
-        let mut config = Self::from_layer(layers.with_fallback(Layer::default_values()))
-            .map_err(|error| ConfigError::Relation(with_causes(&error)))?;
-        config.check(dev)?;
+        let mut config = Self::complete(layers, dev)?;
         config.auth.locate_keys(file);
         locate(&mut config.state.directory, file);
         locate(&mut config.events.directory, file);
         locate(&mut config.audit.file, file);
         locate(&mut config.auth.revocations, file);
+        Ok(config)
+    }
+
+    /// What the text of a file gives by itself, without environment, flags and the file's place.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    #[cfg(test)]
+    pub fn from_text(text: &str) -> Result<Self, ConfigError> {
+        let layer = toml::from_str(text).map_err(|error| ConfigError::File {
+            path: PathBuf::new(),
+            reason: error.to_string(),
+        })?;
+        Self::complete(layer, false)
+    }
+
+    /// Fills in the defaults, and checks what must hold between settings.
+    fn complete(layers: Layer, dev: bool) -> Result<Self, ConfigError> {
+        let config = Self::from_layer(layers.with_fallback(Layer::default_values()))
+            .map_err(|error| ConfigError::Relation(with_causes(&error)))?;
+        config.check(dev)?;
         Ok(config)
     }
 
@@ -175,6 +197,7 @@ impl Config {
             limits,
             auth,
             control,
+            abuse,
             ..
         } = self;
 
@@ -182,6 +205,12 @@ impl Config {
             return fail(format!(
                 "connection.dead_after_ms = {} must be greater than connection.heartbeat_ms = {}",
                 connection.dead_after_ms, connection.heartbeat_ms
+            ));
+        }
+        if abuse.stay_ms_max < abuse.stay_ms_min {
+            return fail(format!(
+                "abuse.stay_ms_max = {} must be at least abuse.stay_ms_min = {}",
+                abuse.stay_ms_max, abuse.stay_ms_min
             ));
         }
         if limits.echo_message_bytes_max < limits.message_bytes_max {

@@ -26,6 +26,22 @@ pub const ACCEPTS_PER_TICK_MAX: u32 = 8;
 pub const UPGRADES_PER_TICK_MAX: usize = 8;
 /// Connections over a limit that a shard is telling so at one time; beyond, they are closed without an answer.
 pub const REFUSALS_IN_FLIGHT_MAX: usize = 1_024;
+/// Of those, connections from addresses in the penalty box; beyond, they are closed without an answer.
+pub const PENALTY_ANSWERS_MAX: usize = 64;
+/// Addresses that the penalty box remembers offences of, and as many whose good connections it remembers.
+pub const PENALTY_ADDRESSES_MAX: usize = 65_536;
+/// Of so many messages that are none of the protocol's, one is held against its sender's address: a broken client sends
+/// them as often as a good one sends positions.
+pub const MALFORMED_PER_OFFENCE: u8 = 16;
+/// Lines in a shard's log for addresses that are put into the penalty box: one in so many milliseconds, with how many
+/// there were.
+pub const PENALTY_LOG_EVERY_MS: u64 = 1_000;
+/// Bytes of a PROXY protocol header, its TLVs among them.
+pub const PROXY_HEADER_BYTES_MAX: usize = 2_048;
+/// Networks in `abuse.exempt`, and in `server.proxy_protocol`.
+pub const NETWORKS_MAX: usize = 256;
+/// Entries of `server.origins`.
+pub const ORIGINS_MAX: usize = 256;
 /// Topics in one `Subscribe` or `Unsubscribe`.
 pub const TOPICS_MAX: usize = 16;
 /// Fixes for `every` dashboards of another shard that wait for room in its inbox; beyond, the oldest is dropped.
@@ -156,6 +172,8 @@ pub const COMMANDS_BYTES_HARD_MIN: u64 = 2_097_152;
 pub const COMMAND_PAYLOAD_BYTES_HARD_MAX: u64 = 1_048_576;
 /// Hard maximum of `limits.command_ttl_ms_max`: 30 days.
 pub const COMMAND_TTL_MS_HARD_MAX: u64 = 2_592_000_000;
+/// Fresh tokens that one connection may present in a minute.
+pub const RENEWALS_PER_MINUTE_MAX: u8 = 6;
 /// Bytes of a token. An upgrade request holds none longer than `limits.header_bytes_max`.
 pub const TOKEN_BYTES_MAX: usize = 65_536;
 /// Entries of a token's claim `grants`.

@@ -10,6 +10,7 @@
 //! - `metrics/audit.rs`: another one, for the audit log
 //! - `metrics/revocations.rs`: another one, for the keeper of revocations
 //! - `metrics/census.rs`: who is connected
+//! - `metrics/penalty.rs`: who is kept out
 //! - `metrics/process.rs`: CPU, memory and descriptors of the process, read when scraped
 #![forbid(unsafe_code)]
 
@@ -26,6 +27,7 @@ mod cell;
 mod census;
 mod family;
 mod log;
+mod penalty;
 mod process;
 mod revocations;
 mod shard;
@@ -38,6 +40,7 @@ use crate::session::census::Census;
 pub use audit::AuditMetrics;
 pub use cell::{Counter, Gauge};
 pub use log::LogMetrics;
+pub use penalty::PenaltyMetrics;
 pub use process::ProcessMetrics;
 pub use revocations::RevocationMetrics;
 pub use shard::ShardMetrics;

@@ -18,6 +18,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use glommio::{LocalExecutorBuilder, Placement};
+use ipnet::IpNet;
 use rustix::thread::CpuSet;
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -34,9 +35,9 @@ use crate::{
     events::{self, EventLog, LogState},
     fleet::Fleet,
     limits,
-    metrics::Metrics,
+    metrics::{Metrics, PenaltyMetrics},
     revocations::Keeper,
-    session::{census::Census, token::IdBounds},
+    session::{census::Census, penalty::PenaltyBox, token::IdBounds},
     shard::{
         Shard, ShardConfig, ShardError, Shared,
         inbox::Inbox,
@@ -104,6 +105,7 @@ pub fn run(startup: Startup) -> anyhow::Result<()> {
         fleet: Fleet::new(&config.limits),
         census: Arc::new(Census::new(&config.limits)),
         trust: Arc::clone(&startup.trust),
+        penalties: Arc::new(PenaltyBox::new(&config.abuse, balancers(config))),
         events: Arc::clone(&events),
         audit: Arc::clone(&audit),
         inboxes: Arc::clone(&inboxes),
@@ -114,13 +116,17 @@ pub fn run(startup: Startup) -> anyhow::Result<()> {
         Arc::clone(&inboxes),
         metrics.revocations(),
     );
-    let reloader = Arc::new(Reloader::new(Arc::clone(&audit)).part("audit log", {
-        let audit = Arc::clone(&audit);
-        move || audit.reopen()
-    }).part("revocations", {
-        let revocations = Arc::clone(&revocations);
-        move || revocations.reload()
-    }));
+    let reloader = Arc::new(
+        Reloader::new(Arc::clone(&audit))
+            .part("audit log", {
+                let audit = Arc::clone(&audit);
+                move || audit.reopen()
+            })
+            .part("revocations", {
+                let revocations = Arc::clone(&revocations);
+                move || revocations.reload()
+            }),
+    );
     let loaded = startup.state.as_ref().map(|folder| {
         state::load(Keeping {
             folder: Arc::clone(folder),
@@ -152,10 +158,16 @@ pub fn run(startup: Startup) -> anyhow::Result<()> {
     let shard_config = shard_config(config, address.actual, descriptors, startup.echo());
     let health = Health::new(count, SHARD_STALE_AFTER, Instant::now());
     let (notify, notices) = channel();
+    let mut registry = metrics.registry(&shared.census);
+    let penalties = PenaltyMetrics {
+        penalties: Arc::clone(&shared.penalties),
+        started: shard_config.started,
+    };
+    registry.register_collector(Box::new(penalties));
     let control_state = ControlState {
         node: config.node_name(),
         health: Arc::clone(&health),
-        registry: metrics.registry(&shared.census),
+        registry,
         drain: Box::new({
             let (notify, health) = (notify.clone(), Arc::clone(&health));
             move |order| !health.is_draining() && notify.send(Notice::Drain(order)).is_ok()
@@ -269,10 +281,20 @@ fn shard_config(config: &Config, listen: SocketAddr, descriptors: u64, echo: boo
         connections_max: config.limits.connections_per_shard(descriptors),
         limits: config.limits.clone(),
         leeway_s: config.auth.leeway_s,
+        warn_before_s: config.auth.warn_before_s,
         ack_wait_ms: config.events.ack_wait_ms,
         node: config.node_name().into(),
         echo,
+        started: Instant::now(),
+        balancers: balancers(config).into(),
+        origins: config.server.origins.as_slice().into(),
     }
+}
+
+/// The networks that load balancers connect from.
+fn balancers(config: &Config) -> &[IpNet] {
+    let proxy_protocol = config.server.proxy_protocol.as_ref();
+    proxy_protocol.map_or(&[], |proxy| proxy.from.as_slice())
 }
 
 /// Holds the port while the shards come up, so that port 0 means the same port for all of them.

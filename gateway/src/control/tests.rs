@@ -29,7 +29,14 @@ fn nothing() -> ControlState {
         registry: Registry::default(),
         drain: Box::new(|_| false),
         reload: Box::new(Vec::new),
-        admin: Admin::new(Arc::clone(&trust), Audit::off(), keeper, IdBounds::new(&config.limits), 0, 0),
+        admin: Admin::new(
+            Arc::clone(&trust),
+            Audit::off(),
+            keeper,
+            IdBounds::new(&config.limits),
+            0,
+            0,
+        ),
         drain_needs_token: false,
         #[cfg(debug_assertions)]
         panic: Box::new(|_| false),

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::family::shard_metrics;
-use crate::session::rejection::Bound;
+use crate::session::{penalty::Offence, rejection::Bound};
 
 shard_metrics! {
     /// What one shard counts. Only its thread writes; aligned so that no two shards share a cache line (128 bytes:
@@ -30,6 +30,7 @@ shard_metrics! {
             closed_evicted: cause = "evicted",
             closed_taken_over: cause = "taken_over",
             closed_rate_limited: cause = "rate_limit",
+            closed_unfinished: cause = "unfinished",
             closed_restarting: cause = "restarting",
             closed_overflow: cause = "overflow",
         }
@@ -41,7 +42,23 @@ shard_metrics! {
             refused_too_large: reason = "too_large",
             refused_unavailable: reason = "unavailable",
             refused_too_many: reason = "too_many",
+            refused_origin: reason = "origin",
         }
+        counter "longhaul_offences" "What clients did wrong, by kind; what of it counts against their addresses is in docs/operations.md" {
+            offence_token: kind = "token",
+            offence_request: kind = "request",
+            offence_too_long: kind = "too_long",
+            offence_timeout: kind = "timeout",
+            offence_tls: kind = "tls",
+            offence_proxy: kind = "proxy",
+            offence_frames: kind = "frames",
+            offence_malformed: kind = "malformed",
+            offence_unfinished: kind = "unfinished",
+            offence_rate: kind = "rate",
+        }
+        counter "longhaul_penalties" "Addresses put into the penalty box" { penalties }
+        counter "longhaul_penalty_refused" "Connections refused because their address is in the penalty box" { penalty_refused }
+        counter "longhaul_proxied_connections" "Connections that a load balancer said whom they are for" { proxied }
         counter "longhaul_messages_in" "Messages from clients, by kind" {
             messages_position: kind = "position",
             messages_position_batch: kind = "position_batch",
@@ -51,6 +68,7 @@ shard_metrics! {
             messages_event_ack: kind = "event_ack",
             messages_command: kind = "command",
             messages_command_result: kind = "command_result",
+            messages_authenticate: kind = "authenticate",
             messages_other: kind = "other",
             messages_malformed: kind = "malformed",
         }
@@ -70,6 +88,9 @@ shard_metrics! {
         counter "longhaul_events_refused" "Events with qos 1 that were refused for now" { events_refused }
         counter "longhaul_event_replays" "Steps of reading old events for dashboards" { event_replays }
         counter "longhaul_event_gaps" "Dashboards that were told that events are missing" { event_gaps }
+        counter "longhaul_token_renewals" "Fresh tokens that took the place of a connection's old one" { renewals }
+        counter "longhaul_token_renewals_refused" "Fresh tokens that did not" { renewals_refused }
+        counter "longhaul_token_warnings" "Connections that were told that their token ends soon" { expiry_warnings }
         gauge "longhaul_vehicles_stale" "Vehicles that are connected and have not reported for connection.stale_after_ms" { vehicles_stale }
         gauge "longhaul_storm_shards" "Shards that see a storm of new connections" { storm }
         counter "longhaul_storms" "Storms of new connections seen by a shard" { storms }
@@ -113,13 +134,31 @@ shard_metrics! {
             limit_hit_message_bytes: limit = "message_bytes_max",
             limit_hit_frames: limit = "frames_per_message_max",
             limit_hit_header: limit = "header_bytes_max",
+            limit_hit_renewals: limit = "renewals_per_minute",
             limit_hit_handshake_time: limit = "handshake_timeout_ms",
+            limit_hit_message_time: limit = "message_timeout_ms",
         }
         busy "longhaul_shard_busy_seconds" "Time that a shard spent working, not waiting" { busy_ns }
     }
 }
 
 impl ShardMetrics {
+    /// Counts what a client did wrong.
+    pub fn offence(&self, offence: Offence) {
+        match offence {
+            Offence::Token => self.offence_token.inc(),
+            Offence::Request => self.offence_request.inc(),
+            Offence::TooLong => self.offence_too_long.inc(),
+            Offence::Timeout => self.offence_timeout.inc(),
+            Offence::Tls => self.offence_tls.inc(),
+            Offence::Proxy => self.offence_proxy.inc(),
+            Offence::Frames => self.offence_frames.inc(),
+            Offence::Malformed => self.offence_malformed.inc(),
+            Offence::Unfinished => self.offence_unfinished.inc(),
+            Offence::Rate => self.offence_rate.inc(),
+        }
+    }
+
     /// Counts a message that was over a limit.
     pub fn hit(&self, bound: Bound) {
         match bound {
@@ -135,6 +174,7 @@ impl ShardMetrics {
             Bound::Consumers => self.limit_hit_consumers.inc(),
             Bound::ClockAhead => self.limit_hit_clock_ahead.inc(),
             Bound::Vehicles => self.limit_hit_registry.inc(),
+            Bound::Renewals => self.limit_hit_renewals.inc(),
             Bound::Requests => self.limit_hit_requests.inc(),
         }
     }

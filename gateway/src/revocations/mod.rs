@@ -88,7 +88,9 @@ pub enum RevocationsError {
 #[derive(Debug, thiserror::Error)]
 pub enum KeepError {
     /// There is no room.
-    #[error("there are as many revocations as there may be (limits.revocations_max = {0}); remove some")]
+    #[error(
+        "there are as many revocations as there may be (limits.revocations_max = {0}); remove some"
+    )]
     Full(usize),
     /// It could not be written, and is not in force.
     #[error("it could not be kept in the state folder, and is not in force: {0}")]
@@ -296,7 +298,10 @@ impl Keeper {
         }
         self.put_in_force(&mut inner);
         outcome?;
-        Ok(format!("{} entries are in force", self.trust.revocations().len()))
+        Ok(format!(
+            "{} entries are in force",
+            self.trust.revocations().len()
+        ))
     }
 
     /// Closes connections now, and forgets about it: whoever is closed may come back.
@@ -319,7 +324,11 @@ impl Keeper {
         change: impl FnOnce(&mut Vec<Revocation>) -> Result<(), KeepError>,
     ) -> Result<(), KeepError> {
         let mut inner = self.lock();
-        let turn = self.folder.as_ref().map(|folder| folder.turn()).transpose()?;
+        let turn = self
+            .folder
+            .as_ref()
+            .map(|folder| folder.turn())
+            .transpose()?;
         // A file that cannot be read is not written over.
         inner
             .kept
@@ -329,7 +338,10 @@ impl Keeper {
         change(&mut entries)?;
         let now = unix_ms() / 1_000;
         entries.retain(|entry| entry.terms.until.is_none_or(|until| until > now));
-        let watched = inner.watched.as_ref().map_or(0, |source| source.entries.len());
+        let watched = inner
+            .watched
+            .as_ref()
+            .map_or(0, |source| source.entries.len());
         if entries.len() + watched > self.max && entries.len() >= inner.kept.entries.len() {
             self.metrics.limit_hits.inc();
             return Err(KeepError::Full(self.max));

@@ -205,8 +205,10 @@ fn parse(content: &[u8], bounds: IdBounds, max: usize) -> Result<Vec<Revocation>
         lines
             .filter(|(_, line)| !line.trim_ascii().is_empty())
             .map(|(at, line)| {
-                serde_json::from_slice(line)
-                    .map_err(|source| SourceError::Json { line: at + 1, source })
+                serde_json::from_slice(line).map_err(|source| SourceError::Json {
+                    line: at + 1,
+                    source,
+                })
             })
             .collect::<Result<_, _>>()?
     };
@@ -216,7 +218,10 @@ fn parse(content: &[u8], bounds: IdBounds, max: usize) -> Result<Vec<Revocation>
     let read = |(at, entry): (usize, Entry)| {
         entry
             .read(None, bounds)
-            .map_err(|source| SourceError::Entry { entry: at + 1, source })
+            .map_err(|source| SourceError::Entry {
+                entry: at + 1,
+                source,
+            })
     };
     entries.into_iter().enumerate().map(read).collect()
 }

@@ -46,6 +46,8 @@ pub enum DashboardRequest<'a> {
     EventAck(ResumePoint),
     /// Something for a vehicle to do.
     Command(wire::Command<'a>),
+    /// A fresh token.
+    Authenticate(wire::Authenticate<'a>),
 }
 
 /// A list of vehicle ids as it lies in the message.
@@ -131,6 +133,7 @@ pub fn understand(
             })
         }
         MessageRef::Command(command) => Ok(DashboardRequest::Command(command)),
+        MessageRef::Authenticate(fresh) => Ok(DashboardRequest::Authenticate(fresh)),
         MessageRef::EventAck(ack) => Ok(DashboardRequest::EventAck(ResumePoint {
             epoch: ack.epoch(),
             sequence: ack.sequence(),
@@ -138,7 +141,7 @@ pub fn understand(
         _ => Err(Rejection::new(
             ErrorCode::NotAllowed,
             0,
-            "dashboards send Subscribe, Unsubscribe, EventAck and Command; this message is not one of them",
+            "dashboards send Subscribe, Unsubscribe, EventAck, Command and Authenticate; this message is not one of them",
         )),
     }
 }

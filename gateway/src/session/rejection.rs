@@ -46,6 +46,8 @@ pub enum Bound {
     CommandNews,
     /// `limits.consumers_max`.
     Consumers,
+    /// Fresh tokens of one connection in a minute, and of a shard in a tick.
+    Renewals,
     /// Requests that wait for their answer.
     Requests,
 }

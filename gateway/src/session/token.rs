@@ -552,6 +552,6 @@ pub(super) fn check_id(claim: &'static str, id: &str, bytes_max: usize) -> Resul
 }
 
 #[cfg(test)]
-pub(super) mod test_keys;
+pub mod test_keys;
 #[cfg(test)]
 mod tests;

@@ -16,6 +16,8 @@ pub enum VehicleRequest<'a> {
     Event(wire::Event<'a>),
     /// What became of a command.
     CommandResult(wire::CommandResult<'a>),
+    /// A fresh token.
+    Authenticate(wire::Authenticate<'a>),
 }
 
 /// Says what `message` asks for.
@@ -29,10 +31,11 @@ pub fn understand(message: MessageRef<'_>) -> Result<VehicleRequest<'_>, Rejecti
         MessageRef::PositionBatch(batch) => Ok(VehicleRequest::Batch(batch)),
         MessageRef::Event(event) => Ok(VehicleRequest::Event(event)),
         MessageRef::CommandResult(result) => Ok(VehicleRequest::CommandResult(result)),
+        MessageRef::Authenticate(fresh) => Ok(VehicleRequest::Authenticate(fresh)),
         _ => Err(Rejection::new(
             ErrorCode::NotAllowed,
             0,
-            "vehicles send Position, PositionBatch, Event and CommandResult; this message is not one of them",
+            "vehicles send Position, PositionBatch, Event, CommandResult and Authenticate; this message is not one of them",
         )),
     }
 }

@@ -38,6 +38,7 @@ impl Shard {
         self.completions = completions;
         self.core.observe_storm(now);
         self.core.sweep(&mut self.ring, now);
+        self.core.look_at_deadlines(now);
         self.listen(now);
         Ok(count)
     }

@@ -18,7 +18,7 @@ use crate::{
         COMMAND_OVERHEAD_BYTES, COMMANDS_IN_FLIGHT_MAX, ECHO_BACKLOG_BYTES_MAX, JOINED_SEND_BYTES,
         Limits, VEHICLE_ANSWER_BYTES_MAX, VEHICLE_ANSWERS_MAX,
     },
-    session::{census::Counted, rate::Bucket, rights::Rights},
+    session::{census::Counted, rate::Bucket, rights::Rights, token_notes::TokenNotes},
     websocket::Assembler,
 };
 
@@ -53,6 +53,8 @@ pub enum Phase {
 /// Who is at the other end.
 #[derive(Debug)]
 pub enum Peer {
+    /// Comes from a load balancer and has not said whom it is for; holds what it said if that came in pieces.
+    Preface(Option<Box<PartialRequest>>),
     /// Has not completed its upgrade; holds the request's bytes if they came in pieces.
     Handshake(Option<Box<PartialRequest>>),
     /// A vehicle.
@@ -77,6 +79,13 @@ pub struct PartialRequest {
     pub bytes: Vec<u8>,
     /// It waits for its turn to be decided on.
     pub queued: bool,
+}
+
+impl Peer {
+    /// Has not been let in or turned away yet.
+    pub fn is_coming(&self) -> bool {
+        matches!(self, Peer::Preface(_) | Peer::Handshake(_))
+    }
 }
 
 impl PartialRequest {
@@ -158,6 +167,8 @@ pub struct Connection {
     pub active: Stamp,
     /// When the token ends, in seconds since the Unix epoch.
     pub expires_s: u32,
+    /// See [`TokenNotes`].
+    pub token: TokenNotes,
     /// See [`Receive`].
     pub receive: Receive,
     /// See [`Phase`].
@@ -230,6 +241,7 @@ impl Connection {
             heard: now,
             active: now,
             expires_s: u32::MAX,
+            token: TokenNotes::default(),
             receive: Receive::Armed,
             phase: Phase::Open,
             sending: false,

@@ -9,12 +9,14 @@ use roaring::RoaringBitmap;
 
 use super::{
     connection::{Connection, Dashboard, PartialRequest},
+    deadlines::DEADLINE_BYTES,
     every::Every,
     feed::Feed,
     frame::Frame,
     handshake::MAY_FOLLOW_BYTES,
     inbox::{Changed, Letter},
     outbound,
+    preface::Clients,
     ring::{self, Completion, Key},
     slab::{self, Slab},
     stalls::STALL_BYTES,
@@ -23,6 +25,8 @@ use crate::{events::Logged, session::census::Counted};
 
 /// A connection's slot in the slab.
 pub const CONNECTION: usize = Slab::<Connection>::SLOT_BYTES;
+/// A slot's next moment of its token.
+pub const DEADLINE: usize = DEADLINE_BYTES;
 /// Slots that the slab makes at a time.
 pub const CONNECTIONS_PER_CHUNK: usize = slab::CHUNK;
 /// A slot on the list of those to be used again.
@@ -31,6 +35,8 @@ pub const FREE_SLOT: usize = size_of::<u32>();
 pub const IN_FLIGHT: usize = size_of::<Option<Frame>>();
 /// A slot's place for its address, where addresses are counted.
 pub const ADDRESS: usize = size_of::<Counted>();
+/// A slot's place for the address that a load balancer gave it.
+pub const CLIENT: usize = Clients::SLOT_BYTES;
 /// A connection on a list of those with something to do.
 pub const LISTED: usize = size_of::<Key>();
 /// An entry of those whose send makes no progress.

@@ -15,6 +15,7 @@ use crate::{
     limits::{RETRY_FULL_IDENTITY_S, RETRY_FULL_REGISTRY_S},
     session::{
         admission::{Admission, Admitted},
+        origin,
         token::Role as TokenRole,
     },
     websocket::{
@@ -54,25 +55,34 @@ impl Core {
             Err(refusal) => self.refuse(key, &refusal),
             Ok(Some((request, consumed))) => {
                 self.upgrades_left -= 1;
+                // Asked before the token is looked at: a client that is gone by now is not worth that, and could not be
+                // held to account.
+                let Some(address) = self.peer_of(key) else {
+                    return;
+                };
                 let verifier = self.trust.verifier();
                 let admission = Admission {
                     verifier: &verifier,
                     unix_s: now.unix_ms / 1_000,
                     echo: self.config.echo,
                 };
-                let mut admitted = match admission.decide(&request) {
+                let decided = origin::admit(request.headers(), &self.config.origins)
+                    .and_then(|()| admission.decide(&request));
+                let mut admitted = match decided {
                     Ok(admitted) => admitted,
                     Err(refusal) => return self.refuse(key, &refusal),
                 };
                 if let Some(identity) = &admitted.identity
                     && self.is_revoked(identity)
                 {
-                    let refusal = Refusal::unauthorized("the token has been revoked; ask for a new one");
+                    let refusal =
+                        Refusal::unauthorized("the token has been revoked; ask for a new one");
                     return self.refuse_as(key, &refusal, Some(identity));
                 }
                 match self.admit(key, &mut admitted, now) {
                     Err(refusal) => self.refuse_as(key, &refusal, admitted.identity.as_ref()),
                     Ok(speaker) => {
+                        self.penalties.came_in(address, now.mono_ms);
                         // A client may not speak before the 101, but nothing is gained by being strict.
                         let rest = match &mut joined {
                             Some(joined) => &mut joined.bytes[consumed..],
@@ -111,10 +121,10 @@ impl Core {
             self.metrics.limit_hit_registry.inc();
             Refusal::unavailable(error.to_string(), RETRY_FULL_REGISTRY_S)
         };
-        let (peer, speaker, expires_s, greeting) = match &admitted.identity {
+        let (peer, speaker, expires_unix, greeting) = match &admitted.identity {
             None => {
                 self.metrics.connections_open_echo.add(1);
-                (Peer::Echo(0), Speaker::Echo, u32::MAX, None)
+                (Peer::Echo(0), Speaker::Echo, None, None)
             }
             Some(identity) => {
                 let fleet = self
@@ -171,9 +181,8 @@ impl Core {
                         TokenRole::Dashboard => self.config.limits.events_in_flight_max,
                     },
                 };
-                let ends = identity.expires_unix.saturating_add(self.config.leeway_s);
-                let expires_s = u32::try_from(ends).unwrap_or(u32::MAX);
-                (peer, speaker, expires_s, Some(welcome.into()))
+                let expires_unix = Some(identity.expires_unix);
+                (peer, speaker, expires_unix, Some(welcome.into()))
             }
         };
         let Some(connection) = self.connections.get_mut(key) else {
@@ -182,7 +191,6 @@ impl Core {
         self.metrics.connections_open_handshake.sub(1);
         connection.peer = peer;
         connection.json = admitted.json;
-        connection.expires_s = expires_s;
         connection.active = now.stamp();
         let mut first = std::mem::take(&mut admitted.response);
         if let Some(welcome) = greeting {
@@ -190,6 +198,9 @@ impl Core {
         }
         connection.enqueue(first.into());
         self.mark_flushable(key);
+        if let Some(expires_unix) = expires_unix {
+            self.token_in_force(key, expires_unix, now);
+        }
         self.tell_latecomer(key);
         if let Some(identity) = &admitted.identity {
             self.keep_pass(key, identity);

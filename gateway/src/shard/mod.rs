@@ -16,10 +16,12 @@
 //! | `orders` | commands: from dashboards to vehicles, and the results back |
 //! | `outbound` | what is to be said, as frames |
 //! | `entrance`, `gate` | how many new connections come in, and whether a storm of them is under way |
+//! | `preface`, `offence` | whom a load balancer's connections are for; what is held against an address |
 //! | `ending`, [`leaving`] | how a connection ends, and how all of them do |
 //! | [`purge`], [`passes`] | closing connections whose token was revoked |
 //! | `witness` | what the audit log is told |
 //! | `sweep`, `stalls` | heartbeats and time-outs, a slice of the slab per tick |
+//! | `renewal`, `deadlines` | fresh tokens in place; when a token ends, to a quarter of a second |
 //! | [`connection`], [`slab`], [`frame`], [`clock`], `every`, `extras`, `feed`, `tail` | the nouns |
 //! | [`footprint`] | what the nouns weigh, for the memory budget |
 //!
@@ -29,6 +31,7 @@ mod allowance;
 pub mod clock;
 mod collect;
 pub mod connection;
+mod deadlines;
 mod deliver;
 mod dialogue;
 pub mod dirty;
@@ -47,12 +50,15 @@ mod handshake;
 pub mod inbox;
 pub mod leaving;
 mod listener;
+mod offence;
 mod orders;
 mod outbound;
 pub mod pace;
 pub mod passes;
+mod preface;
 mod publish;
 pub mod purge;
+mod renewal;
 pub mod ring;
 mod route;
 mod slab;
@@ -62,22 +68,32 @@ mod sweep;
 mod tail;
 mod witness;
 
-use std::{collections::VecDeque, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use ipnet::IpNet;
 use longhaul_codec::Encoder;
 use longhaul_filter_engine::Engine;
 
 use self::{
     clock::Now,
     connection::Connection,
+    deadlines::Deadlines,
     exchange::{Exchange, Outbox, Routed, Seen},
     extras::Extras,
     flush::Held,
     gate::{Barometer, Gate},
     inbox::Letter,
     listener::Listener,
+    offence::PenaltyLog,
     outbound::Outbound,
     passes::Passes,
+    preface::Clients,
     publish::Publishers,
     purge::Purging,
     ring::{Completion, Key, Ring, RingConfig, RingError, sys::Doorbell},
@@ -95,6 +111,7 @@ use crate::{
     metrics::ShardMetrics,
     session::{
         census::{Census, Counted},
+        penalty::PenaltyBox,
         rate::Rate,
         trust::Trust,
     },
@@ -122,12 +139,20 @@ pub struct ShardConfig {
     pub connections_max: usize,
     /// Seconds by which a token's end may be off (auth.leeway_s).
     pub leeway_s: u64,
+    /// How long before a token's end its peer is told, in seconds (auth.warn_before_s).
+    pub warn_before_s: u16,
     /// How long a dashboard may take to acknowledge an event, in milliseconds (events.ack_wait_ms).
     pub ack_wait_ms: u64,
     /// This node's name, for `Welcome`.
     pub node: Arc<str>,
     /// Serve `/echo`, without tokens.
     pub echo: bool,
+    /// When the shards' clocks were at zero.
+    pub started: Instant,
+    /// Load balancers, whose connections say whom they are for (server.proxy_protocol).
+    pub balancers: Arc<[IpNet]>,
+    /// Web pages that may connect (server.origins); empty: any.
+    pub origins: Arc<[String]>,
 }
 
 /// What all shards share.
@@ -139,6 +164,8 @@ pub struct Shared {
     pub census: Arc<Census>,
     /// Who may be here.
     pub trust: Arc<Trust>,
+    /// Who is kept out for a while.
+    pub penalties: Arc<PenaltyBox>,
     /// Events that must arrive.
     pub events: Arc<EventLog>,
     /// Who got in, who did not, who did what.
@@ -205,6 +232,8 @@ pub struct Core {
     fleet: Arc<Fleet>,
     census: Arc<Census>,
     trust: Arc<Trust>,
+    penalties: Arc<PenaltyBox>,
+    penalty_log: PenaltyLog,
     events: Arc<EventLog>,
     audit: Arc<Audit>,
     metrics: Arc<ShardMetrics>,
@@ -214,6 +243,7 @@ pub struct Core {
     /// What of each connection's token matters once it is in, by slot.
     passes: Passes,
     purging: Purging,
+    clients: Clients,
     engine: Engine,
     /// What vehicles of this shard did in this tick.
     out: Outbox,
@@ -235,6 +265,7 @@ pub struct Core {
     outbound: Outbound,
     held: Held,
     sweep: Sweep,
+    deadlines: Deadlines,
     stalls: Stalls,
     gate: Gate,
     barometer: Barometer,
@@ -283,6 +314,8 @@ impl Shard {
             fleet: shared.fleet,
             census: shared.census,
             trust: shared.trust,
+            penalties: shared.penalties,
+            penalty_log: PenaltyLog::default(),
             events: shared.events,
             audit: shared.audit,
             metrics,
@@ -290,6 +323,7 @@ impl Shard {
             addresses: Vec::new(),
             passes: Passes::default(),
             purging: Purging::default(),
+            clients: Clients::default(),
             engine: Engine::new(),
             out: Outbox::default(),
             routed: Routed::default(),
@@ -305,6 +339,7 @@ impl Shard {
             outbound: Outbound::default(),
             held: Held::default(),
             sweep: Sweep::default(),
+            deadlines: Deadlines::default(),
             stalls: Stalls::default(),
             gate: Gate::new(limits.accepts_per_second_max),
             barometer: Barometer::default(),

@@ -39,7 +39,10 @@ impl Pass {
 
 /// What a slot weighs.
 pub const PASS_BYTES: usize = size_of::<Pass>();
-const _: () = assert!(PASS_BYTES == 12, "memory per connection is part of the budget");
+const _: () = assert!(
+    PASS_BYTES == 12,
+    "memory per connection is part of the budget"
+);
 
 /// A pass for each slot of the slab.
 #[derive(Debug, Default)]
@@ -82,6 +85,9 @@ mod tests {
         }
         assert_eq!(Pass::new(None, None), Pass::default());
         assert_eq!(Pass::default().token(), None);
-        assert_eq!(Pass::new(None, Some(u64::MAX)).issued_unix(), u64::from(u32::MAX));
+        assert_eq!(
+            Pass::new(None, Some(u64::MAX)).issued_unix(),
+            u64::from(u32::MAX)
+        );
     }
 }

@@ -108,9 +108,8 @@ impl Targets {
             _ => return false,
         };
         let token = pass.token();
-        let of_token = || {
-            self.tokens.contains(&(token, None)) || self.tokens.contains(&(token, Some(fleet)))
-        };
+        let of_token =
+            || self.tokens.contains(&(token, None)) || self.tokens.contains(&(token, Some(fleet)));
         of_name
             || issued < self.all
             || before(self.fleets.get(&fleet))
@@ -137,7 +136,13 @@ impl Core {
     }
 
     fn look_up_names(&mut self) {
-        let Core { purging, fleet, trust, connections, .. } = self;
+        let Core {
+            purging,
+            fleet,
+            trust,
+            connections,
+            ..
+        } = self;
         let mut room = PURGE_NAMES_PER_TICK_MAX;
         while room > 0
             && let Some(letter) = purging.letters.front()

@@ -77,6 +77,7 @@ impl Core {
                 self.metrics.messages_command.inc();
                 return self.command(key, command);
             }
+            DashboardRequest::Authenticate(fresh) => return self.authenticate(key, fresh, now),
             DashboardRequest::EventAck(point) => {
                 self.metrics.messages_event_ack.inc();
                 return self.event_ack(key, point, now);

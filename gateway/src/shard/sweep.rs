@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     limits::LINGER_MS,
-    session::close,
+    session::{close, penalty::Offence},
     websocket::{Control, Refusal, outgoing},
 };
 
@@ -34,7 +34,7 @@ pub struct Sweep {
 
 impl Sweep {
     /// How many slots to look at now, so that `slots` are looked at in `period_ms`.
-    fn due(&mut self, now_ms: u64, slots: u32, period_ms: u64) -> u32 {
+    pub(super) fn due(&mut self, now_ms: u64, slots: u32, period_ms: u64) -> u32 {
         let elapsed = now_ms.saturating_sub(self.last_ms).min(period_ms);
         self.last_ms = now_ms;
         self.owed += u64::from(slots) * elapsed;
@@ -54,6 +54,7 @@ impl Core {
             .min(settings.quiet_after_ms)
             .min(settings.heartbeat_ms)
             .min(settings.stale_after_ms)
+            .min(settings.message_timeout_ms)
             .min(settings.send_timeout_ms);
         let period = (shortest / 4).clamp(*PERIOD_MS.start(), *PERIOD_MS.end());
         let slots = self.connections.slots();
@@ -77,7 +78,7 @@ impl Core {
         let inactive_ms = now.stamp().ms_since(connection.active);
         let sending_ms = now.stamp().ms_since(connection.sending_since);
         let phase = connection.phase;
-        let handshaking = matches!(connection.peer, Peer::Handshake(_));
+        let handshaking = connection.peer.is_coming();
         let slow = connection.sending && sending_ms >= SLOW_SEND_MS;
         match phase {
             Phase::Aborting => {}
@@ -122,11 +123,13 @@ impl Core {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        if u64::from(connection.expires_s) * 1_000 <= now.unix_ms {
-            return self.close(key, close::TOKEN_EXPIRED);
-        }
         if silent_ms >= settings.dead_after_ms {
             return self.close(key, close::SILENT);
+        }
+        if connection.assembler.unfinished_ms(now.mono_ms) >= settings.message_timeout_ms {
+            self.metrics.limit_hit_message_time.inc();
+            self.offend(key, Offence::Unfinished);
+            return self.close(key, close::UNFINISHED);
         }
         if inactive_ms >= settings.quiet_after_ms && connection.receive == Receive::Armed {
             connection.receive = Receive::Quieting;

@@ -14,6 +14,7 @@ use crate::{
     audit::{Act, Kind, Role, Who},
     session::{
         close::{self, Close},
+        penalty::Offence,
         token::Identity,
     },
     websocket::Refusal,
@@ -104,6 +105,17 @@ impl Core {
         if let Some(act) = self.act(Kind::NotAllowed, key, None) {
             self.audit.record(Act {
                 why: Some(why.to_owned().into()),
+                ..act
+            });
+        }
+    }
+
+    /// A peer's address was put into the penalty box.
+    pub(super) fn witness_penalty(&mut self, key: Key, offence: Offence, stay_ms: u64) {
+        if let Some(act) = self.act(Kind::Penalty, key, None) {
+            let (last, seconds) = (offence.name(), stay_ms.div_ceil(1_000));
+            self.audit.record(Act {
+                why: Some(format!("kept out for {seconds} s; the last offence: {last}").into()),
                 ..act
             });
         }

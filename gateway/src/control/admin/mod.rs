@@ -38,7 +38,12 @@ pub use self::{
     guard::Caller,
 };
 use super::ControlState;
-use crate::{audit::Audit, limits::OPERATOR_TOKENS_SPENT_MAX, revocations::Keeper, session::{token::IdBounds, trust::Trust}};
+use crate::{
+    audit::Audit,
+    limits::OPERATOR_TOKENS_SPENT_MAX,
+    revocations::Keeper,
+    session::{token::IdBounds, trust::Trust},
+};
 
 /// What admin calls rest on.
 pub struct Admin {
@@ -59,7 +64,14 @@ pub struct Admin {
 
 impl Admin {
     /// No token has been used.
-    pub fn new(trust: Arc<Trust>, audit: Arc<Audit>, revocations: Arc<Keeper>, bounds: IdBounds, leeway_s: u64, started_unix: u64) -> Admin {
+    pub fn new(
+        trust: Arc<Trust>,
+        audit: Arc<Audit>,
+        revocations: Arc<Keeper>,
+        bounds: IdBounds,
+        leeway_s: u64,
+        started_unix: u64,
+    ) -> Admin {
         Admin {
             trust,
             audit,

@@ -37,16 +37,17 @@ pub(super) async fn add(
         .read(Some(now_unix), state.admin.bounds)
         .map_err(|error| AdminError::wrong(error.to_string()))?;
     may_touch(&caller, &revocation.whom)?;
-    if revocation.terms.until.is_some_and(|until| until <= now_unix) {
+    if revocation
+        .terms
+        .until
+        .is_some_and(|until| until <= now_unix)
+    {
         return Err(AdminError::wrong("until is over already"));
     }
     let entry = Entry::from(&revocation);
     let what = format!("revoked: {}", revocation.whom);
     let reason = revocation.terms.reason.clone();
-    in_background(&state, move |state| {
-        state.admin.revocations.add(revocation)
-    })
-    .await?;
+    in_background(&state, move |state| state.admin.revocations.add(revocation)).await?;
     record(&state, &caller.0, what, reason);
     let survives = state.admin.revocations.is_durable();
     let note = if survives {

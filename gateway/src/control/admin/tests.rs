@@ -18,9 +18,17 @@ fn admin() -> Admin {
     let key = Key::hs256(&SECRET, None).expect("a key");
     let verifier = Verifier::new(vec![key], &config.auth, &config.limits);
     let trust = Trust::new(verifier);
-    let loaded = crate::revocations::load(None, None, &config.limits).expect("there is nothing to load");
+    let loaded =
+        crate::revocations::load(None, None, &config.limits).expect("there is nothing to load");
     let keeper = Keeper::new(loaded, Arc::clone(&trust), Arc::default(), Arc::default());
-    Admin::new(trust, Audit::off(), keeper, IdBounds::new(&config.limits), 30, NOW - 300)
+    Admin::new(
+        trust,
+        Audit::off(),
+        keeper,
+        IdBounds::new(&config.limits),
+        30,
+        NOW - 300,
+    )
 }
 
 fn token(role: Bearer, fleet: Option<&str>, issued: u64, seconds: u64) -> String {

@@ -32,19 +32,62 @@ fn each_kind_hits_whom_it_names_and_only_older_tokens() {
     let now = 1_000;
     let truck = |issued| identity("north", "truck-1", Some("t-1"), issued);
     for (entry, hits, hits_newer, misses) in [
-        (r#"{"token_id":"t-1"}"#, true, true, identity("north", "truck-1", Some("t-2"), Some(1))),
-        (r#"{"token_id":"t-1","fleet":"north"}"#, true, true, identity("south", "truck-1", Some("t-1"), Some(1))),
-        (r#"{"token_id":"t-1","fleet":"south"}"#, false, false, truck(Some(1))),
-        (r#"{"fleet":"north","subject":"truck-1"}"#, true, false, identity("south", "truck-1", None, Some(1))),
-        (r#"{"fleet":"north","subject":"truck-2"}"#, false, false, truck(Some(1))),
-        (r#"{"fleet":"north"}"#, true, false, identity("south", "truck-1", None, Some(1))),
+        (
+            r#"{"token_id":"t-1"}"#,
+            true,
+            true,
+            identity("north", "truck-1", Some("t-2"), Some(1)),
+        ),
+        (
+            r#"{"token_id":"t-1","fleet":"north"}"#,
+            true,
+            true,
+            identity("south", "truck-1", Some("t-1"), Some(1)),
+        ),
+        (
+            r#"{"token_id":"t-1","fleet":"south"}"#,
+            false,
+            false,
+            truck(Some(1)),
+        ),
+        (
+            r#"{"fleet":"north","subject":"truck-1"}"#,
+            true,
+            false,
+            identity("south", "truck-1", None, Some(1)),
+        ),
+        (
+            r#"{"fleet":"north","subject":"truck-2"}"#,
+            false,
+            false,
+            truck(Some(1)),
+        ),
+        (
+            r#"{"fleet":"north"}"#,
+            true,
+            false,
+            identity("south", "truck-1", None, Some(1)),
+        ),
         (r#"{"operator":"truck-1"}"#, false, false, truck(Some(1))),
-        (r#"{"all":true}"#, true, false, identity("south", "other", None, Some(1_001))),
+        (
+            r#"{"all":true}"#,
+            true,
+            false,
+            identity("south", "other", None, Some(1_001)),
+        ),
     ] {
         let list = Revocations::new([read(entry, Some(now)).expect(entry)], now);
         assert_eq!(list.hit(&truck(Some(999))).is_some(), hits, "{entry}");
-        assert_eq!(list.hit(&truck(Some(1_000))).is_some(), hits, "{entry}: in the same second");
-        assert_eq!(list.hit(&truck(Some(1_001))).is_some(), hits_newer, "{entry}: newer");
+        assert_eq!(
+            list.hit(&truck(Some(1_000))).is_some(),
+            hits,
+            "{entry}: in the same second"
+        );
+        assert_eq!(
+            list.hit(&truck(Some(1_001))).is_some(),
+            hits_newer,
+            "{entry}: newer"
+        );
         assert_eq!(list.hit(&truck(None)).is_some(), hits, "{entry}: no iat");
         assert!(list.hit(&misses).is_none(), "{entry}");
     }
@@ -69,8 +112,16 @@ fn operators_are_hit_by_name_and_by_fleet() {
         (r#"{"all":true}"#, true, true),
     ] {
         let list = Revocations::new([read(entry, Some(1_000)).expect(entry)], 1_000);
-        assert_eq!(list.hit_operator(&operator(None)).is_some(), of_node, "{entry}");
-        assert_eq!(list.hit_operator(&operator(Some("north"))).is_some(), of_north, "{entry}");
+        assert_eq!(
+            list.hit_operator(&operator(None)).is_some(),
+            of_node,
+            "{entry}"
+        );
+        assert_eq!(
+            list.hit_operator(&operator(Some("north"))).is_some(),
+            of_north,
+            "{entry}"
+        );
     }
 }
 
@@ -86,9 +137,15 @@ fn an_entry_says_what_is_wrong_with_it() {
     ] {
         assert_eq!(read(entry, Some(1)), Err(EntryError::Whom), "{entry}");
     }
-    assert_eq!(read(r#"{"fleet":"north"}"#, None), Err(EntryError::IssuedBefore));
+    assert_eq!(
+        read(r#"{"fleet":"north"}"#, None),
+        Err(EntryError::IssuedBefore)
+    );
     assert!(read(r#"{"token_id":"t"}"#, None).is_ok());
-    assert!(matches!(read(r#"{"fleet":""}"#, Some(1)), Err(EntryError::Id(_))));
+    assert!(matches!(
+        read(r#"{"fleet":""}"#, Some(1)),
+        Err(EntryError::Id(_))
+    ));
     let long = format!(r#"{{"all":true,"reason":"{}"}}"#, "x".repeat(1_000));
     assert_eq!(read(&long, Some(1)), Err(EntryError::Reason));
     assert!(serde_json::from_str::<Entry>(r#"{"fleets":"north"}"#).is_err());
@@ -121,7 +178,14 @@ fn the_stricter_of_two_counts_and_what_is_over_is_left_out() {
             reason: None,
         },
     };
-    let list = Revocations::new([entry(10, Some(50)), entry(20, Some(40)), entry(99, Some(30))], 30);
+    let list = Revocations::new(
+        [
+            entry(10, Some(50)),
+            entry(20, Some(40)),
+            entry(99, Some(30)),
+        ],
+        30,
+    );
     assert_eq!(list.len(), 1);
     let terms = &list.entries[&Whom::All];
     assert_eq!((terms.issued_before, terms.until), (20, Some(50)));
@@ -134,7 +198,11 @@ fn what_is_new_is_what_hits_more() {
     let list = |texts: &[&str]| {
         Revocations::new(texts.iter().map(|text| read(text, None).expect(text)), 0)
     };
-    let before = list(&[r#"{"fleet":"a","issued_before":5}"#, r#"{"token_id":"t"}"#, r#"{"fleet":"b","issued_before":5}"#]);
+    let before = list(&[
+        r#"{"fleet":"a","issued_before":5}"#,
+        r#"{"token_id":"t"}"#,
+        r#"{"fleet":"b","issued_before":5}"#,
+    ]);
     let after = list(&[
         r#"{"fleet":"a","issued_before":6}"#,
         r#"{"token_id":"t","issued_before":9}"#,
