@@ -74,7 +74,7 @@ impl Core {
         let bearer = match &connection.peer {
             Peer::Vehicle { fleet, vehicle } => Bearer::Vehicle(*fleet, *vehicle),
             Peer::Dashboard(dashboard) => Bearer::Dashboard(dashboard.fleet),
-            Peer::Handshake(_) | Peer::Echo(_) | Peer::Nobody => {
+            Peer::Preface(_) | Peer::Handshake(_) | Peer::Echo(_) | Peer::Nobody => {
                 return Err(reject(ErrorCode::NotAllowed, String::new()));
             }
         };
