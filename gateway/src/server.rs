@@ -110,6 +110,7 @@ pub fn run(startup: Startup) -> anyhow::Result<()> {
         audit: Arc::clone(&audit),
         inboxes: Arc::clone(&inboxes),
     };
+    let echo = startup.echo();
     let revocations = Keeper::new(
         startup.revocations,
         Arc::clone(&startup.trust),
@@ -155,7 +156,7 @@ pub fn run(startup: Startup) -> anyhow::Result<()> {
         })
         .transpose()
         .context("cannot start the event log (events.directory)")?;
-    let shard_config = shard_config(config, address.actual, descriptors, startup.echo());
+    let shard_config = shard_config(config, address.actual, descriptors, echo);
     let health = Health::new(count, SHARD_STALE_AFTER, Instant::now());
     let (notify, notices) = channel();
     let mut registry = metrics.registry(&shared.census);

@@ -76,7 +76,6 @@ impl Core {
     }
 
     /// Somebody has said a fresh token in place: `who` is who that makes it.
-    #[allow(dead_code, reason = "renewal in place comes next")]
     pub(super) fn witness_renewal(&mut self, key: Key, who: &Identity) {
         if let Some(act) = self.act(Kind::Renew, key, Some(who)) {
             self.audit.record(act);

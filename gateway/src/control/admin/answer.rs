@@ -6,7 +6,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use serde::{Serialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
 /// Why a call was not carried out, in words for whoever made it.
@@ -60,11 +60,6 @@ impl IntoResponse for AdminError {
         response.extensions_mut().insert(Why(self.says));
         response
     }
-}
-
-/// A call that was carried out.
-pub fn done(status: StatusCode, says: &impl Serialize) -> Response {
-    (status, axum::Json(says)).into_response()
 }
 
 /// A body in JSON.

@@ -33,10 +33,7 @@ use serde_json::json;
 
 pub(super) use self::guard::{Peer, of_call, who};
 use self::spent::Spent;
-pub use self::{
-    answer::{AdminError, Body, done},
-    guard::Caller,
-};
+pub use self::{answer::AdminError, guard::Caller};
 use super::ControlState;
 use crate::{
     audit::Audit,
