@@ -121,6 +121,8 @@ pub const AUDIT_TEXT_BYTES_MAX: usize = 512;
 pub const OPERATOR_TOKENS_SPENT_MAX: usize = 65_536;
 /// Longest life of such a token, exp - iat, in seconds.
 pub const OPERATOR_TOKEN_SECONDS_MAX: u64 = 600;
+/// Bytes of an answer that `longhaul admin` reads.
+pub const ADMIN_ANSWER_BYTES_MAX: u64 = 16 << 20;
 /// Threads for what the control plane does that takes long: reading files, asking for keys.
 pub const CONTROL_BLOCKING_THREADS_MAX: usize = 4;
 /// Bytes of a request's body at the control plane.

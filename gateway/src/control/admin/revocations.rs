@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
-    extract::{Query, State},
+    extract::{Query, State, rejection::QueryRejection},
     http::StatusCode,
     response::{IntoResponse, Response},
 };
@@ -59,12 +59,14 @@ pub(super) async fn add(
     Ok(axum::Json(says).into_response())
 }
 
-/// 200: the entry is not in force any more. The body says which, as when it was made.
+/// 200: the entry is not in force any more. The query says which, in the words of the body that made it: RFC 9110 §9.3.5
+/// gives a body of DELETE no meaning.
 pub(super) async fn remove(
     State(state): State<Arc<ControlState>>,
     caller: Caller,
-    Body(entry): Body<Entry>,
+    entry: Result<Query<Entry>, QueryRejection>,
 ) -> Result<Response, AdminError> {
+    let Query(entry) = entry.map_err(|error| AdminError::wrong(error.body_text()))?;
     let revocation = entry
         .read(Some(0), state.admin.bounds)
         .map_err(|error| AdminError::wrong(error.to_string()))?;
@@ -94,8 +96,9 @@ struct Listed {
 pub(super) async fn list(
     State(state): State<Arc<ControlState>>,
     caller: Caller,
-    Query(page): Query<Page>,
-) -> Response {
+    page: Result<Query<Page>, QueryRejection>,
+) -> Result<Response, AdminError> {
+    let Query(page) = page.map_err(|error| AdminError::wrong(error.body_text()))?;
     let all = state.admin.revocations.list();
     let mine = all
         .iter()
@@ -114,7 +117,8 @@ pub(super) async fn list(
         .collect();
     let next = page.from.saturating_add(listed.len());
     let next = (next < total && !listed.is_empty()).then_some(next);
-    axum::Json(json!({ "revocations": listed, "total": total, "next": next })).into_response()
+    let says = json!({ "revocations": listed, "total": total, "next": next });
+    Ok(axum::Json(says).into_response())
 }
 
 /// Whom to close.
