@@ -265,7 +265,7 @@ fn the_command_line_gives_orders() {
     let key = gateway.key();
     let key = key.to_str().expect("plain");
     let control = format!("http://{}", gateway.control());
-    let order = |arguments: &[&str]| {
+    let said = |arguments: &[&str]| {
         let mut all = vec![
             "admin",
             "--control",
@@ -276,10 +276,11 @@ fn the_command_line_gives_orders() {
             "ada",
         ];
         all.extend(arguments);
-        body(&longhaul(&all))
+        longhaul(&all)
     };
+    let order = |arguments: &[&str]| body(&said(arguments));
     let mut vehicle = Client::vehicle(&gateway, "truck-1");
-    let said = order(&[
+    let answer = order(&[
         "revoke",
         "--fleet",
         FLEET,
@@ -288,22 +289,22 @@ fn the_command_line_gives_orders() {
         "--reason",
         "stolen",
     ]);
-    assert_eq!(said["revoked"]["subject"], "truck-1", "{said}");
+    assert_eq!(answer["revoked"]["subject"], "truck-1", "{answer}");
     assert_eq!(vehicle.closed().0, 4503);
-    let said = order(&["revocations"]);
-    assert_eq!(said["revocations"][0]["reason"], "stolen", "{said}");
-    assert_eq!(said["revocations"][0]["origin"], "call", "{said}");
+    let answer = order(&["revocations"]);
+    assert_eq!(answer["revocations"][0]["reason"], "stolen", "{answer}");
+    assert_eq!(answer["revocations"][0]["origin"], "call", "{answer}");
     order(&["unrevoke", "--fleet", FLEET, "--subject", "truck-1"]);
     assert_eq!(order(&["revocations"])["total"], 0);
-    let said = order(&["reload"]);
+    let answer = order(&["reload"]);
     assert!(
-        said["parts"]
+        answer["parts"]
             .as_array()
             .is_some_and(|parts| parts.len() >= 2),
-        "{said}"
+        "{answer}"
     );
-    let said = order(&["call", "GET", "/admin/revocations"]);
-    assert_eq!(said["total"], 0);
+    let answer = order(&["call", "GET", "/admin/revocations"]);
+    assert_eq!(answer["total"], 0);
     // What the node does not do has an exit code.
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_longhaul"))
         .args([
@@ -334,7 +335,7 @@ fn the_command_line_gives_orders() {
         .output()
         .expect("the binary runs");
     assert_eq!(nobody.status.code(), Some(69), "{nobody:?}");
-    order(&["drain", "--reason", "test"]);
+    assert_eq!(said(&["drain", "--reason", "test"]), "the node drains");
 }
 
 #[test]

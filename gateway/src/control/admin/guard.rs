@@ -13,7 +13,7 @@ use axum::{
 };
 
 use super::{
-    Admin, ControlState,
+    Admin, ControlState, NO_SUCH_CALL,
     answer::{AdminError, Why},
     spent::SpentError,
 };
@@ -192,8 +192,8 @@ pub(super) async fn guard(
 pub(in crate::control) fn of_call(request: &Request, now_ms: u64) -> Act {
     // Without the query, which no call needs, and not the path of a call that there is not: nobody knows what is in it.
     let path = match request.extensions().get::<MatchedPath>() {
-        Some(_) => request.uri().path(),
-        None => "(no such call)",
+        Some(call) if call.as_str() != NO_SUCH_CALL => request.uri().path(),
+        _ => "(no such call)",
     };
     Act {
         peer: request.extensions().get().map(|Peer(address)| *address),

@@ -27,7 +27,7 @@ use axum::{
     http::StatusCode,
     middleware::from_fn_with_state,
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{any, get, post},
 };
 use serde_json::json;
 
@@ -81,6 +81,9 @@ impl Admin {
     }
 }
 
+/// Everything else below `/admin`: who asks for it needs a token, too.
+const NO_SUCH_CALL: &str = "/admin/{*call}";
+
 /// The calls, below `/admin`.
 pub(super) fn router(state: &Arc<ControlState>) -> Router<Arc<ControlState>> {
     Router::new()
@@ -92,7 +95,7 @@ pub(super) fn router(state: &Arc<ControlState>) -> Router<Arc<ControlState>> {
                 .post(revocations::add)
                 .delete(revocations::remove),
         )
-        .fallback(nothing_here)
+        .route(NO_SUCH_CALL, any(nothing_here))
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(Arc::clone(state), guard::guard))
 }
