@@ -318,7 +318,9 @@ fn a_watched_file_is_followed_and_a_broken_one_changes_nothing() {
     eventually("it is said that the file is broken", || {
         Metrics::of(gateway.control()).value("longhaul_revocation_files_broken") == 1
     });
-    assert!(gateway.log().contains("what it said before stays in force"));
+    eventually("the log says so", || {
+        gateway.log().contains("what it said before stays in force")
+    });
     assert!(!gets_in(&gateway, &gateway.vehicle_token("truck-1")));
     let token = gateway.operator_token(None);
     let answer = admin(gateway.control(), "POST", "/admin/reload", Some(&token), "");

@@ -13,6 +13,7 @@ use super::{
     connection::{Peer, Phase, Receive, holder},
     frame::Frame,
     ring::{Key, Ring},
+    witness::without_path,
 };
 use crate::{
     fleet::Extra,
@@ -73,7 +74,11 @@ impl Core {
             _ => metrics.refused_request.inc(),
         }
         self.witness_refusal(key, refusal, who);
-        tracing::debug!(status = refusal.status.as_u16(), reason = %refusal.reason, "refused an upgrade");
+        tracing::debug!(
+            status = refusal.status.as_u16(),
+            reason = without_path(refusal),
+            "refused an upgrade"
+        );
         self.offend_by(key, refusal.status);
         self.end_with(key, refusal.response());
         if let Some(connection) = self.connections.get_mut(key) {
