@@ -81,7 +81,7 @@ impl Admin {
         method: &Method,
         headers: &HeaderMap,
         now_unix: u64,
-    ) -> Result<Caller, (AdminError, Option<Operator>)> {
+    ) -> Result<Caller, (AdminError, Option<Box<Operator>>)> {
         if headers.contains_key(header::ORIGIN) {
             return Err((AdminError::forbidden("not for web pages"), None));
         }
@@ -104,11 +104,11 @@ impl Admin {
         if self.trust.revocations().hit_operator(&operator).is_some() {
             let says = "the token has been revoked; ask for a new one";
             let error = AdminError::new(StatusCode::UNAUTHORIZED, says);
-            return Err((error, Some(operator)));
+            return Err((error, Some(Box::new(operator))));
         }
         if !method.is_safe() {
             self.use_up(&operator, now_unix)
-                .map_err(|error| (error, Some(operator.clone())))?;
+                .map_err(|error| (error, Some(Box::new(operator.clone()))))?;
         }
         Ok(Caller(operator))
     }
@@ -175,7 +175,7 @@ pub(super) async fn guard(
             next.run(request).await
         }
         Err((error, operator)) => {
-            act.who = operator.as_ref().map_or_else(Who::default, who);
+            act.who = operator.as_deref().map_or_else(Who::default, who);
             error.into_response()
         }
     };
