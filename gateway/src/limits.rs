@@ -352,7 +352,7 @@ pub struct Limits {
     pub vehicles_max: u32,
 
     /// Vehicle ids that dashboards asked for and that never connected, over all fleets: made-up ids cannot keep vehicles
-    /// out.
+    /// out. One user may have as many as are left for all others: at most half.
     /// Allowed: 1 to 16000000.
     #[config(default = 200_000, validate = within::<1, VEHICLES_HARD_MAX>)]
     pub unseen_vehicles_max: u32,
