@@ -3,6 +3,7 @@
 //! - [`cli`], [`config`], [`limits`], [`logging`], [`startup`]: from the command line to what the server starts with
 //! - [`server`]: starts shards and control plane, supervises, stops
 //! - [`session`]: tokens, keys and credentials: what a peer may do
+//! - [`keyring`]: where keys come from, and how they are exchanged
 //! - [`shard`]: the data plane: one thread, one ring, one tick
 //! - [`websocket`]: upgrade and messages, without I/O
 //! - [`fleet`]: vehicles, their last positions, who watches them
@@ -33,6 +34,7 @@ mod config;
 mod control;
 mod events;
 mod fleet;
+mod keyring;
 mod limits;
 mod logging;
 mod metrics;

@@ -7,6 +7,7 @@
 //! - `metrics/shard.rs`: the table
 //! - `metrics/state.rs`: a table of the same kind, for the keeper of state
 //! - `metrics/log.rs`: another one, for the event log
+//! - `metrics/keys.rs`: another one, for keys
 //! - `metrics/audit.rs`: another one, for the audit log
 //! - `metrics/census.rs`: who is connected
 //! - `metrics/process.rs`: CPU, memory and descriptors of the process, read when scraped
@@ -24,6 +25,7 @@ mod audit;
 mod cell;
 mod census;
 mod family;
+mod keys;
 mod log;
 mod process;
 mod shard;
@@ -35,6 +37,7 @@ use crate::session::census::Census;
 
 pub use audit::AuditMetrics;
 pub use cell::{Counter, Gauge};
+pub use keys::KeyMetrics;
 pub use log::LogMetrics;
 pub use process::ProcessMetrics;
 pub use shard::ShardMetrics;
@@ -46,6 +49,7 @@ pub struct Metrics {
     shards: Vec<Arc<ShardMetrics>>,
     state: Arc<StateMetrics>,
     log: Arc<LogMetrics>,
+    keys: Arc<KeyMetrics>,
     audit: Arc<AuditMetrics>,
     process: Arc<ProcessMetrics>,
 }
@@ -59,6 +63,7 @@ impl Metrics {
                 .collect(),
             state: Arc::new(StateMetrics::default()),
             log: Arc::new(LogMetrics::default()),
+            keys: Arc::new(KeyMetrics::default()),
             audit: Arc::new(AuditMetrics::default()),
             process: Arc::new(ProcessMetrics::default()),
         })
@@ -84,6 +89,11 @@ impl Metrics {
         Arc::clone(&self.audit)
     }
 
+    /// The counters of the keeper of keys, for it alone to write.
+    pub fn keys(&self) -> Arc<KeyMetrics> {
+        Arc::clone(&self.keys)
+    }
+
     /// The process's own metrics; a shard with its own descriptor table says so here.
     pub fn process(&self) -> &ProcessMetrics {
         &self.process
@@ -105,6 +115,7 @@ impl Collector for Metrics {
         ShardMetrics::encode(&self.shards, &mut encoder)?;
         StateMetrics::encode(slice::from_ref(&self.state), &mut encoder)?;
         LogMetrics::encode(slice::from_ref(&self.log), &mut encoder)?;
+        KeyMetrics::encode(slice::from_ref(&self.keys), &mut encoder)?;
         AuditMetrics::encode(slice::from_ref(&self.audit), &mut encoder)?;
         self.process.encode(&mut encoder)
     }

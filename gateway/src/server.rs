@@ -151,6 +151,10 @@ pub fn run(startup: Startup) -> anyhow::Result<()> {
         }),
     };
     let control = control::spawn(config.control.listen, Arc::new(control_state))?;
+    startup
+        .keys
+        .start(metrics.keys())
+        .context("cannot start the thread that fetches keys")?;
     let mut shards = Shards::start(
         config,
         &shard_config,
