@@ -1,7 +1,7 @@
 //! Any byte string decodes or gives a typed error, and what decodes can be written again.
 //!
 //! `cargo test` runs the committed inputs in `__fuzz__` and a second of random ones per target. To look longer,
-//! `BOLERO_RANDOM_TEST_TIME_MS=60000 cargo test -p longhaul-codec --test fuzz`; to let coverage lead, `codec/fuzz`.
+//! `BOLERO_RANDOM_TEST_TIME_MS=60000 cargo test -p longhaul-codec --test fuzz`; to let coverage lead, `scripts/fuzz`.
 
 mod samples;
 

@@ -30,6 +30,8 @@ pub enum Command {
     /// Print every setting with its comment and default, as a file for `run --config`; or check a file, or say what
     /// memory the limits imply
     Config(ConfigArgs),
+    /// Say what this machine lacks for these settings, and what to do about it; exit code 1 if something is missing
+    Check(CheckArgs),
     /// Make a token, for development and tests, and print it
     Token(TokenArgs),
 }
@@ -152,6 +154,18 @@ pub struct ConfigArgs {
     /// The settings that the budget is for; left out: the defaults, and the environment
     #[arg(long, value_name = "FILE", requires = "budget")]
     pub config: Option<PathBuf>,
+}
+
+/// Flags of `check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// The settings that it will be started with; left out: the defaults, and the environment
+    #[arg(long, value_name = "FILE", env = "LONGHAUL_CONFIG")]
+    pub config: Option<PathBuf>,
+
+    /// One JSON object instead of lines
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Flags of `token`.

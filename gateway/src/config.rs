@@ -27,8 +27,8 @@ mod sections;
 mod template;
 
 pub use sections::{
-    Audit, Auth, Connection, Control, Drain, Events, KEYS_HARD_MAX, KeyAlgorithm, KeySetSource,
-    KeySource, Log, LogFormat, Receive, SHARDS_HARD_MAX, Server, State,
+    Abuse, Audit, Auth, Connection, Control, Drain, Events, KEYS_HARD_MAX, KeyAlgorithm,
+    KeySetSource, KeySource, Log, LogFormat, Receive, SHARDS_HARD_MAX, Server, State,
 };
 pub use template::template;
 
@@ -52,6 +52,9 @@ pub struct Config {
     /// Bounds. What goes over one is refused or closed, and the peer is told why where that is possible.
     #[config(nested)]
     pub limits: Limits,
+    /// The penalty box: addresses whose connections misbehave are kept out for a while.
+    #[config(nested)]
+    pub abuse: Abuse,
     /// Who may connect. Every connection needs a token (JWT) signed with one of these keys.
     #[config(nested)]
     pub auth: Auth,
@@ -140,13 +143,32 @@ impl Config {
         if dev {
             layers = layers.with_fallback(development()?);
         }
-        let mut config = Self::from_layer(layers.with_fallback(Layer::default_values()))
-            .map_err(|error| ConfigError::Relation(with_causes(&error)))?;
-        config.check(dev)?;
+        let mut config = Self::complete(layers, dev)?;
         config.auth.locate_keys(file);
         locate(&mut config.state.directory, file);
         locate(&mut config.events.directory, file);
         locate(&mut config.audit.file, file);
+        Ok(config)
+    }
+
+    /// What the text of a file gives by itself, without environment, flags and the file's place.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    #[cfg(test)]
+    pub fn from_text(text: &str) -> Result<Self, ConfigError> {
+        let layer = toml::from_str(text).map_err(|error| ConfigError::File {
+            path: PathBuf::new(),
+            reason: error.to_string(),
+        })?;
+        Self::complete(layer, false)
+    }
+
+    /// Fills in the defaults, and checks what must hold between settings.
+    fn complete(layers: Layer, dev: bool) -> Result<Self, ConfigError> {
+        let config = Self::from_layer(layers.with_fallback(Layer::default_values()))
+            .map_err(|error| ConfigError::Relation(with_causes(&error)))?;
+        config.check(dev)?;
         Ok(config)
     }
 
@@ -176,6 +198,7 @@ impl Config {
             limits,
             auth,
             control,
+            abuse,
             ..
         } = self;
 
@@ -183,6 +206,12 @@ impl Config {
             return fail(format!(
                 "connection.dead_after_ms = {} must be greater than connection.heartbeat_ms = {}",
                 connection.dead_after_ms, connection.heartbeat_ms
+            ));
+        }
+        if abuse.stay_ms_max < abuse.stay_ms_min {
+            return fail(format!(
+                "abuse.stay_ms_max = {} must be at least abuse.stay_ms_min = {}",
+                abuse.stay_ms_max, abuse.stay_ms_min
             ));
         }
         if limits.echo_message_bytes_max < limits.message_bytes_max {
@@ -253,7 +282,7 @@ impl Config {
         auth.check().or_else(fail)?;
         if !control.allow_remote && !control.listen.ip().is_loopback() {
             return fail(format!(
-                "control.listen = \"{}\" can be reached by other machines, and the control plane asks for no token: \
+                "control.listen = \"{}\" can be reached by other machines, and health and metrics ask for no token: \
                  use 127.0.0.1, or set control.allow_remote = true",
                 control.listen
             ));

@@ -26,6 +26,22 @@ pub const ACCEPTS_PER_TICK_MAX: u32 = 8;
 pub const UPGRADES_PER_TICK_MAX: usize = 8;
 /// Connections over a limit that a shard is telling so at one time; beyond, they are closed without an answer.
 pub const REFUSALS_IN_FLIGHT_MAX: usize = 1_024;
+/// Of those, connections from addresses in the penalty box; beyond, they are closed without an answer.
+pub const PENALTY_ANSWERS_MAX: usize = 64;
+/// Addresses that the penalty box remembers offences of, and as many whose good connections it remembers.
+pub const PENALTY_ADDRESSES_MAX: usize = 65_536;
+/// Of so many messages that are none of the protocol's, one is held against its sender's address: a broken client sends
+/// them as often as a good one sends positions.
+pub const MALFORMED_PER_OFFENCE: u8 = 16;
+/// Lines in a shard's log for addresses that are put into the penalty box: one in so many milliseconds, with how many
+/// there were.
+pub const PENALTY_LOG_EVERY_MS: u64 = 1_000;
+/// Bytes of a PROXY protocol header, its TLVs among them.
+pub const PROXY_HEADER_BYTES_MAX: usize = 2_048;
+/// Networks in `abuse.exempt`, and in `server.proxy_protocol`.
+pub const NETWORKS_MAX: usize = 256;
+/// Entries of `server.origins`.
+pub const ORIGINS_MAX: usize = 256;
 /// Topics in one `Subscribe` or `Unsubscribe`.
 pub const TOPICS_MAX: usize = 16;
 /// Fixes for `every` dashboards of another shard that wait for room in its inbox; beyond, the oldest is dropped.
@@ -85,6 +101,12 @@ pub const SENDERS_CACHED_MAX: usize = 262_144;
 pub const DRAIN_TEXT_BYTES_MAX: usize = 256;
 /// Bytes of one text in a line of the audit log.
 pub const AUDIT_TEXT_BYTES_MAX: usize = 512;
+/// Tokens of operators that were used for a call and have not ended; beyond, calls that change anything are refused.
+pub const OPERATOR_TOKENS_SPENT_MAX: usize = 65_536;
+/// Longest life of such a token, exp - iat, in seconds.
+pub const OPERATOR_TOKEN_SECONDS_MAX: u64 = 600;
+/// Threads for what the control plane does that takes long: reading files, asking for keys.
+pub const CONTROL_BLOCKING_THREADS_MAX: usize = 4;
 /// Bytes of a request's body at the control plane.
 pub const CONTROL_BODY_BYTES_MAX: usize = 4_096;
 /// The shortest `Retry-After` of an upgrade that is refused for now, in seconds.

@@ -1,6 +1,7 @@
 //! Longhaul: a WebSocket edge gateway for vehicle fleets.
 //!
 //! - [`cli`], [`config`], [`limits`], [`logging`], [`startup`]: from the command line to what the server starts with
+//! - [`check`]: what this machine lacks for it
 //! - [`server`]: starts shards and control plane, supervises, stops
 //! - [`session`]: tokens, keys and credentials: what a peer may do
 //! - [`keyring`]: where keys come from, and how they are exchanged
@@ -20,7 +21,8 @@ use std::time::SystemTime;
 use anyhow::{Context, anyhow};
 use clap::Parser;
 
-use crate::cli::{Cli, Command, ConfigArgs, RunArgs, TokenArgs};
+use crate::check::Verdict;
+use crate::cli::{CheckArgs, Cli, Command, ConfigArgs, RunArgs, TokenArgs};
 use crate::config::{Config, KeyAlgorithm, Overrides};
 use crate::limits::budget::{self, Load};
 use crate::session::keys::SigningKey;
@@ -29,11 +31,14 @@ use crate::session::token::IdBounds;
 use crate::startup::Startup;
 
 mod audit;
+mod check;
 mod cli;
 mod config;
 mod control;
 mod events;
 mod fleet;
+#[cfg(test)]
+mod fuzz;
 mod keyring;
 mod limits;
 mod logging;
@@ -43,6 +48,7 @@ mod session;
 mod shard;
 mod startup;
 mod state;
+mod transport;
 mod websocket;
 
 /// Without transparent huge pages (the crate's feature `no_thp`): a few live bytes would keep 2 MiB resident, and what a
@@ -58,12 +64,15 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Command::Run(args) => run(&args),
         Command::Config(args) => print_config(&args),
+        Command::Check(args) => check(&args),
         Command::Token(args) => print_token(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("longhaul: {:#}", failure.error);
+            if let Some(error) = failure.error {
+                eprintln!("longhaul: {error:#}");
+            }
             ExitCode::from(failure.code)
         }
     }
@@ -74,6 +83,7 @@ fn run(args: &RunArgs) -> Result<(), Failure> {
     let config = Config::load(args.config.as_deref(), args.overrides(), args.dev)
         .map_err(Failure::config)?;
     logging::start(&config.log).map_err(Failure::config)?;
+    check::log(&check::examine(&config), args.dev);
     let startup =
         Startup::prepare(config, args.dev, args.dev_key.as_deref()).map_err(Failure::config)?;
     startup.announce();
@@ -144,6 +154,25 @@ fn print_budget(args: &ConfigArgs, connections: u64) -> Result<(), Failure> {
     print(&budget::print(&config, load))
 }
 
+/// Says what this machine lacks.
+fn check(args: &CheckArgs) -> Result<(), Failure> {
+    let config = Config::load(args.config.as_deref(), Overrides::default(), false)
+        .map_err(Failure::config)?;
+    let findings = check::examine(&config);
+    print(&if args.json {
+        check::json(&findings)
+    } else {
+        check::text(&findings)
+    })?;
+    if findings
+        .iter()
+        .any(|found| found.verdict == Verdict::Missing)
+    {
+        return Err(Failure::told(NOT_READY));
+    }
+    Ok(())
+}
+
 /// Makes a token and prints it.
 fn print_token(args: TokenArgs) -> Result<(), Failure> {
     let key = match (&args.dev_key, &args.key, args.algorithm) {
@@ -207,7 +236,9 @@ fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-// Exit codes as in sysexits.h.
+/// `longhaul check` found something missing.
+const NOT_READY: u8 = 1;
+// The others as in sysexits.h.
 const USAGE: u8 = 64;
 const INTERNAL: u8 = 70;
 const CONFIG: u8 = 78;
@@ -215,7 +246,8 @@ const CONFIG: u8 = 78;
 /// Why the process ends, and with which code.
 struct Failure {
     code: u8,
-    error: anyhow::Error,
+    /// None if what was printed says it.
+    error: Option<anyhow::Error>,
 }
 
 impl Failure {
@@ -223,7 +255,7 @@ impl Failure {
     fn usage(error: impl Into<anyhow::Error>) -> Self {
         Self {
             code: USAGE,
-            error: error.into(),
+            error: Some(error.into()),
         }
     }
 
@@ -231,15 +263,20 @@ impl Failure {
     fn config(error: impl Into<anyhow::Error>) -> Self {
         Self {
             code: CONFIG,
-            error: error.into(),
+            error: Some(error.into()),
         }
+    }
+
+    /// What was printed says why.
+    fn told(code: u8) -> Self {
+        Self { code, error: None }
     }
 
     /// Something failed that should not.
     fn internal(error: impl Into<anyhow::Error>) -> Self {
         Self {
             code: INTERNAL,
-            error: error.into(),
+            error: Some(error.into()),
         }
     }
 }

@@ -10,6 +10,7 @@
 //! - `metrics/keys.rs`: another one, for keys
 //! - `metrics/audit.rs`: another one, for the audit log
 //! - `metrics/census.rs`: who is connected
+//! - `metrics/penalty.rs`: who is kept out
 //! - `metrics/process.rs`: CPU, memory and descriptors of the process, read when scraped
 #![forbid(unsafe_code)]
 
@@ -27,6 +28,7 @@ mod census;
 mod family;
 mod keys;
 mod log;
+mod penalty;
 mod process;
 mod shard;
 mod state;
@@ -39,6 +41,7 @@ pub use audit::AuditMetrics;
 pub use cell::{Counter, Gauge};
 pub use keys::KeyMetrics;
 pub use log::LogMetrics;
+pub use penalty::PenaltyMetrics;
 pub use process::ProcessMetrics;
 pub use shard::ShardMetrics;
 pub use state::StateMetrics;

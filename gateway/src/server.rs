@@ -4,6 +4,7 @@
 //! descriptor table, because other threads write to their eventfds by number.
 
 mod drain;
+pub mod reload;
 
 use std::{
     net::SocketAddr,
@@ -17,21 +18,25 @@ use std::{
 
 use anyhow::{Context, bail};
 use glommio::{LocalExecutorBuilder, Placement};
+use ipnet::IpNet;
 use rustix::thread::CpuSet;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use self::drain::{Going, Shards};
+use self::{
+    drain::{Going, Shards},
+    reload::Reloader,
+};
 #[cfg(debug_assertions)]
 use crate::shard::inbox::Letter;
 use crate::{
-    audit::Audit,
+    audit::{self, Audit},
     config::Config,
-    control::{self, ControlState, DrainOrder, Health},
+    control::{self, Admin, ControlState, DrainOrder, Health},
     events::{self, EventLog, LogState},
     fleet::Fleet,
     limits,
-    metrics::Metrics,
-    session::census::Census,
+    metrics::{Metrics, PenaltyMetrics},
+    session::{census::Census, penalty::PenaltyBox},
     shard::{
         Shard, ShardConfig, ShardError, Shared,
         inbox::Inbox,
@@ -61,6 +66,8 @@ enum Notice {
     Interrupt,
     /// The control plane asks for what SIGTERM does.
     Drain(DrainOrder),
+    /// SIGHUP asks for files to be read again.
+    Reload,
     /// A shard has ended.
     Ended(usize, Result<(), ShardError>),
 }
@@ -97,10 +104,24 @@ pub fn run(startup: Startup) -> anyhow::Result<()> {
         fleet: Fleet::new(&config.limits),
         census: Arc::new(Census::new(&config.limits)),
         trust: Arc::clone(&startup.trust),
+        penalties: Arc::new(PenaltyBox::new(&config.abuse, balancers(config))),
         events: Arc::clone(&events),
-        audit,
+        audit: Arc::clone(&audit),
         inboxes: Arc::clone(&inboxes),
     };
+    let reloader = Reloader::new(Arc::clone(&audit))
+        .part("audit log", {
+            let audit = Arc::clone(&audit);
+            move || audit.reopen()
+        })
+        .part("keys", {
+            let keys = Arc::clone(&startup.keys);
+            move || {
+                let done = keys.reload();
+                done.map_err(|error| format!("{:#}", anyhow::Error::from(error)))
+            }
+        });
+    let reloader = Arc::new(reloader);
     let loaded = startup.state.as_ref().map(|folder| {
         state::load(Keeping {
             folder: Arc::clone(folder),
@@ -132,14 +153,32 @@ pub fn run(startup: Startup) -> anyhow::Result<()> {
     let shard_config = shard_config(config, address.actual, descriptors, startup.echo());
     let health = Health::new(count, SHARD_STALE_AFTER, Instant::now());
     let (notify, notices) = channel();
+    let mut registry = metrics.registry(&shared.census);
+    let penalties = PenaltyMetrics {
+        penalties: Arc::clone(&shared.penalties),
+        started: shard_config.started,
+    };
+    registry.register_collector(Box::new(penalties));
     let control_state = ControlState {
         node: config.node_name(),
         health: Arc::clone(&health),
-        registry: metrics.registry(&shared.census),
+        registry,
         drain: Box::new({
             let (notify, health) = (notify.clone(), Arc::clone(&health));
             move |order| !health.is_draining() && notify.send(Notice::Drain(order)).is_ok()
         }),
+        reload: Box::new({
+            let reloader = Arc::clone(&reloader);
+            move || reloader.reload()
+        }),
+        admin: Admin::new(
+            Arc::clone(&startup.trust),
+            audit,
+            config.auth.leeway_s,
+            audit::unix_ms() / 1_000,
+        ),
+        drain_needs_token: config.control.require_token
+            || !config.control.listen.ip().is_loopback(),
         #[cfg(debug_assertions)]
         panic: Box::new({
             let inboxes = Arc::clone(&inboxes);
@@ -161,6 +200,7 @@ pub fn run(startup: Startup) -> anyhow::Result<()> {
         &shared,
         &metrics,
         &health,
+        reloader,
         (notify, notices),
     )?;
     drop(address);
@@ -193,6 +233,7 @@ pub fn run(startup: Startup) -> anyhow::Result<()> {
     if let Some(keeper) = keeper {
         keeper.stop();
     }
+    startup.keys.stop();
     control.stop();
     if let Some(audit_log) = audit_log {
         audit_log.stop();
@@ -238,7 +279,16 @@ fn shard_config(config: &Config, listen: SocketAddr, descriptors: u64, echo: boo
         ack_wait_ms: config.events.ack_wait_ms,
         node: config.node_name().into(),
         echo,
+        started: Instant::now(),
+        balancers: balancers(config).into(),
+        origins: config.server.origins.as_slice().into(),
     }
+}
+
+/// The networks that load balancers connect from.
+fn balancers(config: &Config) -> &[IpNet] {
+    let proxy_protocol = config.server.proxy_protocol.as_ref();
+    proxy_protocol.map_or(&[], |proxy| proxy.from.as_slice())
 }
 
 /// Holds the port while the shards come up, so that port 0 means the same port for all of them.
@@ -280,6 +330,7 @@ impl Shards {
         shared: &Shared,
         metrics: &Arc<Metrics>,
         health: &Arc<Health>,
+        reloader: Arc<Reloader>,
         (notify, notices): (Sender<Notice>, Receiver<Notice>),
     ) -> anyhow::Result<Shards> {
         let (up_at, up) = channel();
@@ -345,6 +396,7 @@ impl Shards {
             running,
             inboxes: Arc::clone(&shared.inboxes),
             health: Arc::clone(health),
+            reloader,
         })
     }
 }
@@ -356,17 +408,18 @@ fn failure(number: usize, outcome: Result<(), ShardError>) -> anyhow::Error {
     }
 }
 
-/// A thread that turns SIGTERM and SIGINT into notices.
+/// A thread that turns SIGTERM, SIGINT and SIGHUP into notices.
 fn spawn_signal_watch(notify: Sender<Notice>) -> anyhow::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let (mut terminate, mut interrupt) = {
+    let (mut terminate, mut interrupt, mut hang_up) = {
         let _entered = runtime.enter();
         (
             signal(SignalKind::terminate())?,
             signal(SignalKind::interrupt())?,
+            signal(SignalKind::hangup())?,
         )
     };
     std::thread::Builder::new()
@@ -377,6 +430,7 @@ fn spawn_signal_watch(notify: Sender<Notice>) -> anyhow::Result<()> {
                     let notice = tokio::select! {
                         _ = terminate.recv() => Notice::Terminate,
                         _ = interrupt.recv() => Notice::Interrupt,
+                        _ = hang_up.recv() => Notice::Reload,
                     };
                     if notify.send(notice).is_err() {
                         return;

@@ -39,7 +39,6 @@ pub enum Kind {
 /// Who a peer claims to be, by a token that was checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-#[allow(dead_code, reason = "operators come next")]
 pub enum Role {
     /// Publishes.
     Vehicle,

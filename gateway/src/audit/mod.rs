@@ -141,7 +141,7 @@ impl Audit {
     pub fn record(&self, mut act: Act) {
         let Some(on) = &self.on else { return };
         // Strangers cost nothing to be, and must not wash away what others did.
-        if act.kind == Kind::Refuse
+        if matches!(act.kind, Kind::Refuse | Kind::Admin)
             && act.who.subject.is_none()
             && !on.refusals.admit(act.unix_ms / 1_000)
         {
@@ -158,7 +158,6 @@ impl Audit {
     ///
     /// # Errors
     /// Why the file cannot be opened; the old one is written on, and it is tried again.
-    #[allow(dead_code, reason = "SIGHUP comes next")]
     pub fn reopen(&self) -> Result<String, String> {
         let Some(on) = &self.on else {
             return Ok("there is none (audit.file)".to_owned());

@@ -30,7 +30,6 @@ const NICE: i32 = 5;
 
 /// What the thread is told.
 #[derive(Debug)]
-#[allow(dead_code, reason = "SIGHUP comes next")]
 pub(super) enum Order {
     /// Open the file anew.
     Reopen(Sender<Result<(), String>>),

@@ -5,7 +5,11 @@
 use std::fmt::Display;
 use std::path::Path;
 
-use crate::limits::DRAIN_TEXT_BYTES_MAX;
+use ipnet::IpNet;
+
+use super::sections::ProxyProtocol;
+use crate::limits::{DRAIN_TEXT_BYTES_MAX, NETWORKS_MAX, ORIGINS_MAX};
+use crate::session::origin;
 
 /// The value lies between `MIN` and `MAX`, both included.
 ///
@@ -91,6 +95,44 @@ pub fn named_path(value: &impl AsRef<Path>) -> Result<(), String> {
         return Err("the path is empty; leave the setting out instead".to_owned());
     }
     Ok(())
+}
+
+/// Not too many networks: each is looked at for an address.
+///
+/// # Errors
+/// How many there are, and how many there may be.
+pub fn networks(value: &impl AsRef<[IpNet]>) -> Result<(), String> {
+    let count = value.as_ref().len();
+    if count > NETWORKS_MAX {
+        return Err(format!("{count} networks, allowed: up to {NETWORKS_MAX}"));
+    }
+    Ok(())
+}
+
+/// Networks of load balancers: some, and not too many.
+///
+/// # Errors
+/// What is wrong, and what to do.
+pub fn balancers(value: &ProxyProtocol) -> Result<(), String> {
+    if value.from.is_empty() {
+        return Err("no networks: leave the setting out instead".to_owned());
+    }
+    networks(&value.from)
+}
+
+/// Origins as browsers send them.
+///
+/// # Errors
+/// The first one that no browser sends, in words.
+pub fn origins(value: &impl AsRef<[String]>) -> Result<(), String> {
+    let value = value.as_ref();
+    if value.len() > ORIGINS_MAX {
+        return Err(format!(
+            "{} origins, allowed: up to {ORIGINS_MAX}",
+            value.len()
+        ));
+    }
+    value.iter().try_for_each(|entry| origin::check(entry))
 }
 
 #[cfg(test)]

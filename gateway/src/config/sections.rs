@@ -6,11 +6,15 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use confique::Config;
+use ipnet::IpNet;
 use serde::Deserialize;
 
 use crate::limits::SHARDS_MAX;
 
-use super::rules::{named_path, power_of_two_within, short_text, websocket_url, within};
+use super::rules::{
+    balancers, named_path, networks, origins, power_of_two_within, short_text, websocket_url,
+    within,
+};
 
 /// Upper bound of `server.shards`.
 pub const SHARDS_HARD_MAX: u64 = SHARDS_MAX as u64;
@@ -56,6 +60,55 @@ pub struct Server {
     /// Name of this node, told to clients and shown in logs. Left out: the host's name.
     #[config(env = "LONGHAUL_NODE", validate = short_text)]
     pub node: Option<String>,
+
+    /// Load balancers in front: connections from these networks must begin with a PROXY protocol header, version 2, which
+    /// says whom they are for. Connections from elsewhere are served as they are, so let only the balancers reach this
+    /// port. Up to 256 networks. For example:
+    ///   proxy_protocol = { from = ["10.0.0.0/8", "::1/128"] }
+    #[config(validate = balancers)]
+    pub proxy_protocol: Option<ProxyProtocol>,
+
+    /// Web pages that browsers may connect from, as scheme://host[:port], up to 256; a page from elsewhere gets 403.
+    /// Empty: any. Clients that are no browsers send no Origin and are not asked.
+    #[config(default = [], validate = origins)]
+    pub origins: Vec<String>,
+}
+
+/// The load balancers that speak for their clients.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProxyProtocol {
+    /// Where they are.
+    pub from: Vec<IpNet>,
+}
+
+/// The penalty box: addresses whose connections misbehave are kept out for a while.
+#[derive(Debug, Clone, PartialEq, Config)]
+#[config(layer_attr(serde(deny_unknown_fields)))]
+pub struct Abuse {
+    /// Points that an address (IPv6: one /64) may gather; over it, its new connections are refused for a while. A refused
+    /// token, a request that is none, or silence costs 5, broken frames or a rate far exceeded 10; points leak away within
+    /// a minute. Each good connection from an address in the last days, up to 64, lets it have as many points more, so
+    /// that one bad vehicle does not lock out a mobile network. 0: no penalty box.
+    /// Allowed: 0 to 10000.
+    #[config(default = 100, validate = within::<0, 10_000>)]
+    pub points_max: u32,
+
+    /// Milliseconds that an address is kept out the first time. Each further time doubles it.
+    /// Allowed: 100 to 86400000.
+    #[config(default = 10_000, validate = within::<100, 86_400_000>)]
+    pub stay_ms_min: u64,
+
+    /// Milliseconds that an address is kept out at most. After as long without an offence, it begins anew. At least
+    /// stay_ms_min.
+    /// Allowed: 100 to 86400000.
+    #[config(default = 600_000, validate = within::<100, 86_400_000>)]
+    pub stay_ms_max: u64,
+
+    /// Networks that are never kept out, up to 256. This machine is one, because behind a proxy on it that does not speak
+    /// the PROXY protocol everybody comes from there.
+    #[config(default = ["127.0.0.0/8", "::1/128"], validate = networks)]
+    pub exempt: Vec<IpNet>,
 }
 
 /// The receive buffers that all connections of a shard share. An idle connection holds none of them.
@@ -116,6 +169,13 @@ pub struct Connection {
     /// Allowed: 100 to 600000.
     #[config(default = 10_000, validate = within::<100, 600_000>)]
     pub send_timeout_ms: u64,
+
+    /// Milliseconds that a client has to complete a message that it has begun: a frame, or a fragmented message. Over it,
+    /// it is closed. A message of message_bytes_max should get through a slow link in that time. It is looked at now and
+    /// then, so it may take up to five seconds longer.
+    /// Allowed: 1000 to 3600000.
+    #[config(default = 60_000, validate = within::<1_000, 3_600_000>)]
+    pub message_timeout_ms: u64,
 
     /// TCP_NOTSENT_LOWAT in bytes: how much unsent data the kernel may hold per connection. Small values keep stale
     /// positions out of the kernel.
@@ -257,10 +317,15 @@ pub struct Control {
     #[config(env = "LONGHAUL_CONTROL_LISTEN", default = "127.0.0.1:9401")]
     pub listen: SocketAddr,
 
-    /// Allow an address that other machines can reach. The control plane asks nobody for a token, so keep it behind
-    /// a firewall then.
+    /// Allow an address that other machines can reach. Health and metrics ask nobody for a token, and the connection is
+    /// not encrypted, so keep it behind a firewall then.
     #[config(default = false)]
     pub allow_remote: bool,
+
+    /// Ask for an operator's token for /drain as well, not for calls below /admin only. It is always asked for where
+    /// other machines can reach the control plane. Without it, whoever is on this machine can drain this node.
+    #[config(default = false)]
+    pub require_token: bool,
 }
 
 /// What is kept across restarts: each vehicle's last position, and since when it is not connected.

@@ -1,8 +1,9 @@
-//! The control plane: health, readiness, metrics and drain over HTTP, on a thread of its own so that nothing here can delay a
+//! The control plane: health, readiness, metrics, drain and orders over HTTP, on a thread of its own so that nothing here can delay a
 //! shard.
 //!
 //! - `control/health.rs`: what shards report, and what follows from it
 //! - `control/routes.rs`: the endpoints
+//! - `control/admin/`: those for operators
 //! - `control/http.rs`: connections, bounded in number and time
 #![forbid(unsafe_code)]
 
@@ -15,11 +16,15 @@ use prometheus_client::registry::Registry;
 use serde::Deserialize;
 use tokio::sync::oneshot;
 
+pub mod admin;
 pub mod health;
 mod http;
 mod routes;
 
+pub use admin::Admin;
 pub use health::Health;
+
+use crate::{limits::CONTROL_BLOCKING_THREADS_MAX, server::reload::Reloaded};
 
 /// What a drain is to tell clients.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -35,6 +40,12 @@ pub struct DrainOrder {
 pub struct ControlState {
     /// Begins a drain; false if the process is past that.
     pub drain: Box<dyn Fn(DrainOrder) -> bool + Send + Sync>,
+    /// Reads files again; one at a time.
+    pub reload: Box<dyn Fn() -> Vec<Reloaded> + Send + Sync>,
+    /// What admin calls rest on.
+    pub admin: Admin,
+    /// Whether `/drain` needs an operator's token as well.
+    pub drain_needs_token: bool,
     /// Makes a shard panic, for the test that the process does not survive it.
     #[cfg(debug_assertions)]
     pub panic: Box<dyn Fn(usize) -> bool + Send + Sync>,
@@ -112,6 +123,7 @@ pub fn spawn(listen: SocketAddr, state: Arc<ControlState>) -> Result<Handle, Con
 
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .max_blocking_threads(CONTROL_BLOCKING_THREADS_MAX)
         .build()
         .map_err(ControlError::Start)?;
     let listener = {

@@ -8,8 +8,8 @@ use axum::Router;
 use axum::body::Bytes;
 #[cfg(debug_assertions)]
 use axum::extract::Path;
-use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::header::{CONTENT_TYPE, ORIGIN};
+use axum::extract::{DefaultBodyLimit, FromRequest, Request, State};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, ORIGIN};
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
@@ -18,7 +18,8 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::health::Unwell;
-use super::{ControlState, DrainOrder};
+use super::{ControlState, DrainOrder, admin};
+use crate::audit;
 use crate::config::rules::{short_text, websocket_url};
 use crate::limits::{CONTROL_BODY_BYTES_MAX, CONTROL_REQUEST_TIMEOUT};
 
@@ -32,6 +33,7 @@ pub(super) fn router(state: Arc<ControlState>) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/drain", post(drain))
+        .merge(admin::router(&state))
         .fallback(not_found)
         .layer(DefaultBodyLimit::max(CONTROL_BODY_BYTES_MAX))
         .layer(from_fn(within_time))
@@ -59,11 +61,34 @@ fn with_faults(router: Router<Arc<ControlState>>) -> Router<Arc<ControlState>> {
 ///
 /// A web page that a browser on this machine shows can send a POST without asking: it says where it is from, or cannot
 /// say that its body is JSON.
-async fn drain(
-    State(state): State<Arc<ControlState>>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
+async fn drain(State(state): State<Arc<ControlState>>, request: Request) -> Response {
+    let now_ms = audit::unix_ms();
+    let mut act = admin::of_call(&request, now_ms);
+    let (parts, body) = request.into_parts();
+    let drained = async {
+        if state.drain_needs_token || parts.headers.contains_key(AUTHORIZATION) {
+            let admitted = state
+                .admin
+                .admit(&parts.method, &parts.headers, now_ms / 1_000);
+            let caller = admitted.map_err(|(error, operator)| {
+                act.who = operator.as_ref().map(admin::who).unwrap_or_default();
+                error.into_response()
+            })?;
+            act.who = admin::who(&caller.0);
+            caller.over_node().map_err(IntoResponse::into_response)?;
+        }
+        let body = Bytes::from_request(Request::from_parts(parts.clone(), body), &())
+            .await
+            .map_err(IntoResponse::into_response)?;
+        Ok(drain_as_asked(&state, &parts.headers, &body))
+    };
+    let response = drained.await.unwrap_or_else(|refused: Response| refused);
+    act.status = response.status().as_u16();
+    state.admin.audit.record(act);
+    response
+}
+
+fn drain_as_asked(state: &ControlState, headers: &HeaderMap, body: &Bytes) -> Response {
     if headers.contains_key(ORIGIN) {
         return (StatusCode::FORBIDDEN, "not for web pages\n").into_response();
     }
@@ -75,7 +100,7 @@ async fn drain(
     let order = if body.is_empty() {
         Ok(DrainOrder::default())
     } else {
-        serde_json::from_slice(&body).map_err(|error| error.to_string())
+        serde_json::from_slice(body).map_err(|error| error.to_string())
     };
     let order = order.and_then(|order: DrainOrder| {
         if let Some(alternative) = &order.alternative {
@@ -131,7 +156,7 @@ async fn metrics(State(state): State<Arc<ControlState>>) -> Response {
 async fn not_found() -> (StatusCode, &'static str) {
     (
         StatusCode::NOT_FOUND,
-        "there are /healthz, /readyz, /metrics and, by POST, /drain\n",
+        "there are /healthz, /readyz, /metrics and, by POST, /drain; for operators, calls below /admin\n",
     )
 }
 

@@ -3,10 +3,13 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::audit::Audit;
 use crate::config::Config;
 use crate::limits::CONTROL_CONNECTIONS_MAX;
 use crate::metrics::Metrics;
 use crate::session::census::Census;
+use crate::session::token::Verifier;
+use crate::session::trust::Trust;
 
 fn registry(shards: usize) -> Registry {
     let limits = Config::defaults().expect("defaults are good").limits;
@@ -15,11 +18,20 @@ fn registry(shards: usize) -> Registry {
 
 /// A state that answers nothing.
 fn nothing() -> ControlState {
+    let config = Config::defaults().expect("defaults are good");
     ControlState {
         node: String::new(),
         health: Health::new(1, Duration::from_secs(1), Instant::now()),
         registry: Registry::default(),
         drain: Box::new(|_| false),
+        reload: Box::new(Vec::new),
+        admin: Admin::new(
+            Trust::new(Verifier::new(Vec::new(), &config.auth, &config.limits)),
+            Audit::off(),
+            0,
+            0,
+        ),
+        drain_needs_token: false,
         #[cfg(debug_assertions)]
         panic: Box::new(|_| false),
     }

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::family::shard_metrics;
-use crate::session::rejection::Bound;
+use crate::session::{penalty::Offence, rejection::Bound};
 
 shard_metrics! {
     /// What one shard counts. Only its thread writes; aligned so that no two shards share a cache line (128 bytes:
@@ -28,6 +28,7 @@ shard_metrics! {
             closed_expired: cause = "token_expired",
             closed_taken_over: cause = "taken_over",
             closed_rate_limited: cause = "rate_limit",
+            closed_unfinished: cause = "unfinished",
             closed_restarting: cause = "restarting",
             closed_overflow: cause = "overflow",
         }
@@ -39,7 +40,23 @@ shard_metrics! {
             refused_too_large: reason = "too_large",
             refused_unavailable: reason = "unavailable",
             refused_too_many: reason = "too_many",
+            refused_origin: reason = "origin",
         }
+        counter "longhaul_offences" "What clients did wrong, by kind; what of it counts against their addresses is in docs/operations.md" {
+            offence_token: kind = "token",
+            offence_request: kind = "request",
+            offence_too_long: kind = "too_long",
+            offence_timeout: kind = "timeout",
+            offence_tls: kind = "tls",
+            offence_proxy: kind = "proxy",
+            offence_frames: kind = "frames",
+            offence_malformed: kind = "malformed",
+            offence_unfinished: kind = "unfinished",
+            offence_rate: kind = "rate",
+        }
+        counter "longhaul_penalties" "Addresses put into the penalty box" { penalties }
+        counter "longhaul_penalty_refused" "Connections refused because their address is in the penalty box" { penalty_refused }
+        counter "longhaul_proxied_connections" "Connections that a load balancer said whom they are for" { proxied }
         counter "longhaul_messages_in" "Messages from clients, by kind" {
             messages_position: kind = "position",
             messages_position_batch: kind = "position_batch",
@@ -117,12 +134,29 @@ shard_metrics! {
             limit_hit_header: limit = "header_bytes_max",
             limit_hit_renewals: limit = "renewals_per_minute",
             limit_hit_handshake_time: limit = "handshake_timeout_ms",
+            limit_hit_message_time: limit = "message_timeout_ms",
         }
         busy "longhaul_shard_busy_seconds" "Time that a shard spent working, not waiting" { busy_ns }
     }
 }
 
 impl ShardMetrics {
+    /// Counts what a client did wrong.
+    pub fn offence(&self, offence: Offence) {
+        match offence {
+            Offence::Token => self.offence_token.inc(),
+            Offence::Request => self.offence_request.inc(),
+            Offence::TooLong => self.offence_too_long.inc(),
+            Offence::Timeout => self.offence_timeout.inc(),
+            Offence::Tls => self.offence_tls.inc(),
+            Offence::Proxy => self.offence_proxy.inc(),
+            Offence::Frames => self.offence_frames.inc(),
+            Offence::Malformed => self.offence_malformed.inc(),
+            Offence::Unfinished => self.offence_unfinished.inc(),
+            Offence::Rate => self.offence_rate.inc(),
+        }
+    }
+
     /// Counts a message that was over a limit.
     pub fn hit(&self, bound: Bound) {
         match bound {

@@ -4,14 +4,14 @@
 use std::{
     sync::{
         Arc,
-        mpsc::{Receiver, RecvTimeoutError},
+        mpsc::{Receiver, RecvError, RecvTimeoutError},
     },
     time::{Duration, Instant},
 };
 
 use anyhow::bail;
 
-use super::{Notice, failure};
+use super::{Notice, failure, reload::Reloader};
 use crate::{
     config,
     control::{DrainOrder, Health},
@@ -49,6 +49,7 @@ pub(super) struct Shards {
     pub(super) running: usize,
     pub(super) inboxes: Arc<[Arc<Inbox>]>,
     pub(super) health: Arc<Health>,
+    pub(super) reloader: Arc<Reloader>,
 }
 
 impl Shards {
@@ -65,7 +66,7 @@ impl Shards {
         // Who was asked by the control plane takes the first SIGTERM as a confirmation: a supervisor sends it as a matter
         // of course.
         let mut confirmed = true;
-        let order = match self.notices.recv() {
+        let order = match self.first_notice() {
             Ok(Notice::Ended(number, outcome)) => return Err(failure(number, outcome)),
             Ok(Notice::Interrupt) => {
                 tracing::info!("SIGINT: stopping at once");
@@ -77,7 +78,7 @@ impl Shards {
                 confirmed = false;
                 order
             }
-            Err(_) => bail!("every shard's thread ended without a word"),
+            Ok(Notice::Reload) | Err(_) => bail!("every shard's thread ended without a word"),
         };
         let (grace, window) = (
             Duration::from_millis(settings.grace_ms),
@@ -116,6 +117,16 @@ impl Shards {
         }
     }
 
+    /// Waits for the first notice that is about the process's end.
+    fn first_notice(&self) -> Result<Notice, RecvError> {
+        loop {
+            match self.notices.recv() {
+                Ok(Notice::Reload) => self.reloader.on_signal(),
+                other => return other,
+            }
+        }
+    }
+
     /// Closes everybody now.
     fn stop(&mut self) -> anyhow::Result<()> {
         self.post(&|| Letter::Stop)?;
@@ -147,6 +158,7 @@ impl Shards {
                     return Ok(Heard::Hurry);
                 }
                 Ok(Notice::Drain(_)) => {}
+                Ok(Notice::Reload) => self.reloader.on_signal(),
                 Ok(Notice::Ended(_, Ok(()))) => self.running -= 1,
                 Ok(Notice::Ended(number, failed)) => return Err(failure(number, failed)),
                 Err(RecvTimeoutError::Timeout) => return Ok(Heard::Time),

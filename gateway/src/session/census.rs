@@ -71,12 +71,7 @@ impl Census {
 
     /// Counts a connection from an address. `None` if it has too many.
     pub fn enter_address(&self, address: IpAddr) -> Option<Counted> {
-        let network = match address.to_canonical() {
-            IpAddr::V4(address) => u64::from(address.to_bits()),
-            // One subscriber has a /64 to choose from (RFC 6177).
-            IpAddr::V6(address) => (address.to_bits() >> 64) as u64,
-        };
-        let key = self.key((address.to_canonical().is_ipv4(), network));
+        let key = self.key(network(address));
         self.addresses.enter(key).then_some(key)
     }
 
@@ -104,6 +99,15 @@ impl Census {
 
     fn key(&self, of: impl Hash) -> Counted {
         Counted(self.hasher.hash_one(of).max(1))
+    }
+}
+
+/// What is counted as one: whether it is IPv4, and the address, or for IPv6 the first 64 bits of it.
+pub(super) fn network(address: IpAddr) -> (bool, u64) {
+    match address.to_canonical() {
+        IpAddr::V4(address) => (true, u64::from(address.to_bits())),
+        // One subscriber has a /64 to choose from (RFC 6177).
+        IpAddr::V6(address) => (false, (address.to_bits() >> 64) as u64),
     }
 }
 

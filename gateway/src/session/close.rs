@@ -32,6 +32,11 @@ pub const SLOW_CONSUMER: Close = Close {
     code: 4008,
     reason: "slow consumer: what was sent is not read; reconnect, and read faster",
 };
+/// A message was begun and not ended within `connection.message_timeout_ms`.
+pub const UNFINISHED: Close = Close {
+    code: 4010,
+    reason: "a message was begun and not ended in time; reconnect, and send messages whole",
+};
 /// The peer has gone on sending after it was told that it sends too much.
 pub const RATE_LIMITED: Close = Close {
     code: 4029,

@@ -203,4 +203,25 @@ fn secret(content: &[u8]) -> Result<&[u8], Unusable> {
 }
 
 #[cfg(test)]
+impl Key {
+    /// A key from an HMAC secret.
+    pub fn hs256(content: &[u8], kid: Option<String>) -> Result<Self, Unusable> {
+        Self::new(KeyAlgorithm::Hs256, content, kid)
+    }
+
+    /// A key from an Ed25519 public key in PEM.
+    pub fn ed25519(pem: &[u8], kid: Option<String>) -> Result<Self, Unusable> {
+        Self::new(KeyAlgorithm::EdDsa, pem, kid)
+    }
+}
+
+#[cfg(test)]
+impl SigningKey {
+    /// A key from an HMAC secret.
+    pub fn hs256(content: &[u8]) -> Result<Self, Unusable> {
+        Self::new(KeyAlgorithm::Hs256, content)
+    }
+}
+
+#[cfg(test)]
 mod tests;

@@ -12,6 +12,8 @@ pub mod grants;
 pub mod hint;
 pub mod keys;
 pub mod mint;
+pub mod origin;
+pub mod penalty;
 pub mod rate;
 pub mod rejection;
 pub mod rights;

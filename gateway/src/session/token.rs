@@ -89,7 +89,6 @@ pub struct Identity {
 }
 
 /// Who may give orders to the node, by its token alone.
-#[allow(dead_code, reason = "for the admin API")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Operator {
     /// The fleet that it is bound to; none: the whole node.
@@ -148,7 +147,6 @@ pub enum TokenError {
     Operator,
     /// A vehicle or a dashboard where an operator belongs.
     #[error("the token's claim `role` is not \"operator\", and only an operator may do this")]
-    #[allow(dead_code, reason = "for the admin API")]
     NotOperator,
     /// A list has too many entries.
     #[error("the token's claim `{claim}` has {count} entries, allowed: {count_max}")]
@@ -314,7 +312,6 @@ impl Verifier {
     ///
     /// # Errors
     /// The first thing that is wrong with the token; that of anybody else is [`TokenError::NotOperator`].
-    #[allow(dead_code, reason = "for the admin API")]
     pub fn verify_operator(&self, token: &str, now_unix: u64) -> Result<Operator, TokenError> {
         let (claims, times) = self.checked_claims(token, now_unix)?;
         self.operator(claims, times)
@@ -484,7 +481,6 @@ impl Verifier {
         })
     }
 
-    #[allow(dead_code, reason = "for the admin API")]
     fn operator(&self, claims: Claims, times: Times) -> Result<Operator, TokenError> {
         let role = text("role", claims.role)?.ok_or(TokenError::Missing("role"))?;
         match role.as_str() {
@@ -611,6 +607,6 @@ pub(super) fn check_id(claim: &'static str, id: &str, bytes_max: usize) -> Resul
 }
 
 #[cfg(test)]
-pub(crate) mod test_keys;
+pub mod test_keys;
 #[cfg(test)]
 mod tests;

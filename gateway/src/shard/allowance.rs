@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use longhaul_codec::ErrorCode;
 
 use super::{Core, clock::Now, dialogue::Speaker, ring::Key};
-use crate::session::{close, rate::Verdict, rejection::Rejection};
+use crate::session::{close, penalty::Offence, rate::Verdict, rejection::Rejection};
 
 impl Core {
     /// Holds one message against its sender's allowance. One that is over it is not taken.
@@ -34,6 +34,7 @@ impl Core {
     fn too_many_messages(&mut self, key: Key, verdict: Verdict) {
         self.metrics.limit_hit_messages.inc();
         if verdict == Verdict::FarOver {
+            self.offend(key, Offence::Rate);
             return self.close(key, close::RATE_LIMITED);
         }
         if let Some(connection) = self.connections.get_mut(key)
@@ -82,6 +83,7 @@ impl Core {
     fn too_many_bytes(&mut self, key: Key, verdict: Verdict) -> ControlFlow<()> {
         self.metrics.limit_hit_bytes.inc();
         if verdict == Verdict::FarOver {
+            self.offend(key, Offence::Rate);
             self.close(key, close::RATE_LIMITED);
         } else if let Some(connection) = self.connections.get_mut(key)
             && !std::mem::replace(&mut connection.warned_bytes, true)

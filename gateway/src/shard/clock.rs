@@ -5,7 +5,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 /// A moment, as a tick sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Now {
-    /// Milliseconds since the shard started; never goes back.
+    /// Milliseconds since the node started; never goes back.
     pub mono_ms: u64,
     /// The same in microseconds, modulo 2^32.
     pub mono_us: u32,
@@ -40,12 +40,10 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// Starts at zero.
+    /// Zero at `start`. All shards have the same, so that what they share can be dated.
     #[must_use]
-    pub fn start() -> Clock {
-        Clock {
-            start: Instant::now(),
-        }
+    pub fn since(start: Instant) -> Clock {
+        Clock { start }
     }
 
     /// Reads both clocks.

@@ -53,6 +53,8 @@ pub enum Phase {
 /// Who is at the other end.
 #[derive(Debug)]
 pub enum Peer {
+    /// Comes from a load balancer and has not said whom it is for; holds what it said if that came in pieces.
+    Preface(Option<Box<PartialRequest>>),
     /// Has not completed its upgrade; holds the request's bytes if they came in pieces.
     Handshake(Option<Box<PartialRequest>>),
     /// A vehicle.
@@ -77,6 +79,13 @@ pub struct PartialRequest {
     pub bytes: Vec<u8>,
     /// It waits for its turn to be decided on.
     pub queued: bool,
+}
+
+impl Peer {
+    /// Has not been let in or turned away yet.
+    pub fn is_coming(&self) -> bool {
+        matches!(self, Peer::Preface(_) | Peer::Handshake(_))
+    }
 }
 
 impl PartialRequest {

@@ -17,6 +17,7 @@ use crate::{
     fleet::{Extra, positions::Written},
     session::{
         close,
+        penalty::Offence,
         rate::Verdict,
         rejection::{Bound, Rejection},
         vehicle::{self, FixRules, VehicleRequest},
@@ -52,6 +53,7 @@ impl Core {
             Peer::Dashboard(_) => Speaker::Dashboard,
             Peer::Echo(_) => Speaker::Echo,
             Peer::Handshake(_) => return self.handshake(key, bytes, now),
+            Peer::Preface(_) => return self.preface(key, bytes, now),
             Peer::Nobody => return,
         };
         if self
@@ -82,6 +84,7 @@ impl Core {
         }
         if let Err(error) = outcome {
             self.metrics.closed_protocol.inc();
+            self.offend(key, Offence::Frames);
             match error {
                 ProtocolError::MessageTooLarge { .. } => self.metrics.limit_hit_message_bytes.inc(),
                 ProtocolError::TooManyFrames { .. } => self.metrics.limit_hit_frames.inc(),
@@ -136,6 +139,7 @@ impl Core {
                 Incoming::Text(_) | Incoming::Binary(_),
                 Speaker::Vehicle(..) | Speaker::Dashboard,
             ) => {
+                self.offend(key, Offence::Frames);
                 self.close(key, close::WRONG_KIND);
                 return ControlFlow::Break(());
             }
@@ -216,6 +220,7 @@ impl Core {
     #[cold]
     fn malformed(&mut self, key: Key, error: &dyn std::fmt::Display) {
         self.metrics.messages_malformed.inc();
+        self.offend_now_and_then(key);
         self.reject(
             key,
             Rejection::new(ErrorCode::Malformed, 0, error.to_string()),

@@ -35,6 +35,7 @@ impl Core {
             close::RESTARTING => metrics.closed_restarting.inc(),
             close::TAKEN_OVER => metrics.closed_taken_over.inc(),
             close::RATE_LIMITED => metrics.closed_rate_limited.inc(),
+            close::UNFINISHED => metrics.closed_unfinished.inc(),
             close::SILENT => metrics.closed_silent.inc(),
             close::SLOW_CONSUMER => metrics.closed_slow.inc(),
             close::TOKEN_EXPIRED => metrics.closed_expired.inc(),
@@ -66,10 +67,12 @@ impl Core {
             }
             StatusCode::SERVICE_UNAVAILABLE => metrics.refused_unavailable.inc(),
             StatusCode::TOO_MANY_REQUESTS => metrics.refused_too_many.inc(),
+            StatusCode::FORBIDDEN => metrics.refused_origin.inc(),
             _ => metrics.refused_request.inc(),
         }
         self.witness_refusal(key, refusal, who);
         tracing::debug!(status = refusal.status.as_u16(), reason = %refusal.reason, "refused an upgrade");
+        self.offend_by(key, refusal.status);
         self.end_with(key, refusal.response());
         if let Some(connection) = self.connections.get_mut(key) {
             connection.peer = Peer::Nobody;
@@ -103,7 +106,7 @@ impl Core {
         };
         match (&connection.peer, connection.phase) {
             (_, Phase::Closing | Phase::Lingering | Phase::Aborting) => {}
-            (Peer::Handshake(_), Phase::Open) => {
+            (Peer::Preface(_) | Peer::Handshake(_), Phase::Open) => {
                 let retry_s = RETRY_STOPPING_S + fastrand::u32(0..=RETRY_STOPPING_S);
                 self.refuse(
                     key,
@@ -181,7 +184,9 @@ impl Core {
                 let change = self.engine.remove(SubscriberId(key.slot));
                 self.announce(fleet, &change);
             }
-            Peer::Handshake(_) => self.metrics.connections_open_handshake.sub(1),
+            Peer::Preface(_) | Peer::Handshake(_) => {
+                self.metrics.connections_open_handshake.sub(1);
+            }
             Peer::Echo(_) => self.metrics.connections_open_echo.sub(1),
             Peer::Nobody => {}
         }
@@ -242,6 +247,7 @@ impl Core {
                 self.refusing -= 1;
             }
             self.stalls.forget(key);
+            self.clients.forget(key.slot);
             self.no_deadline(key);
             self.connections.remove(key);
         }

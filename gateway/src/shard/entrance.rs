@@ -10,12 +10,13 @@ use super::{
     clock::Now,
     connection::{Connection, Peer, Phase},
     gate::Weather,
+    offence,
     ring::{Key, Ring, sys},
 };
 use crate::{
     limits::{
-        REFUSALS_IN_FLIGHT_MAX, RETRY_AFTER_MAX_S, RETRY_AFTER_MIN_S, RETRY_STOPPING_S,
-        UPGRADES_PER_TICK_MAX,
+        PENALTY_ANSWERS_MAX, REFUSALS_IN_FLIGHT_MAX, RETRY_AFTER_MAX_S, RETRY_AFTER_MIN_S,
+        RETRY_STOPPING_S, UPGRADES_PER_TICK_MAX,
     },
     session::census::Counted,
     websocket::Refusal,
@@ -24,13 +25,33 @@ use crate::{
 /// `Retry-After` where only somebody's going makes room, in seconds.
 const RETRY_FULL_S: std::ops::RangeInclusive<u32> = 5..=30;
 
+/// Where a connection comes from.
+#[derive(Debug, Clone, Copy)]
+enum Origin {
+    /// Nobody needs to know, or the peer is gone.
+    Unasked,
+    /// From here, by itself.
+    Client(IpAddr),
+    /// From a load balancer, for somebody else.
+    Balancer,
+}
+
 impl Core {
     /// The kernel has a new connection for us.
     pub(super) fn accepted(&mut self, ring: &mut Ring, fd: RawFd, now: Now) {
         self.accepted += 1;
         self.metrics.connections_accepted.inc();
-        let over = self.over_a_limit(now);
-        if over.is_some() && self.refusing >= REFUSALS_IN_FLIGHT_MAX {
+        let origin = self.origin(fd);
+        let kept_out = match origin {
+            // First, so that it takes nothing from those who behave.
+            Origin::Client(address) => self.is_kept_out(address),
+            Origin::Unasked | Origin::Balancer => None,
+        };
+        let (over, answers_max) = match kept_out {
+            Some(refusal) => (Some(refusal), PENALTY_ANSWERS_MAX),
+            None => (self.over_a_limit(now), REFUSALS_IN_FLIGHT_MAX),
+        };
+        if over.is_some() && self.refusing >= answers_max {
             // Many are being told already.
             self.metrics.closed_overflow.inc();
             ring.close(fd);
@@ -49,10 +70,16 @@ impl Core {
         ring.receive(fd, key);
         self.refusing += usize::from(over.is_some());
         let over = over.or_else(|| {
-            if let Some(connection) = self.connections.get_mut(key) {
-                connection.counted = true;
+            let connection = self.connections.get_mut(key)?;
+            connection.counted = true;
+            match origin {
+                Origin::Unasked => None,
+                Origin::Client(address) => self.count_address(key, address).err(),
+                Origin::Balancer => {
+                    connection.peer = Peer::Preface(None);
+                    None
+                }
             }
-            self.over_an_address_limit(key, fd)
         });
         if let Some(refusal) = over {
             self.refuse(key, &refusal);
@@ -97,41 +124,68 @@ impl Core {
         None
     }
 
-    fn over_an_address_limit(&mut self, key: Key, fd: RawFd) -> Option<Refusal> {
-        if !self.census.counts_addresses() {
-            return None;
+    /// Where a new connection comes from, as far as anybody needs to know: the kernel is asked only then.
+    fn origin(&self, fd: RawFd) -> Origin {
+        let is_needed = self.census.counts_addresses()
+            || !self.config.balancers.is_empty()
+            || !self.penalties.is_empty(self.now.mono_ms);
+        if !is_needed {
+            return Origin::Unasked;
         }
         // A peer that has gone already has no address; its connection ends by itself.
-        let address = sys::peer_address(fd).ok()?;
-        match self.census.enter_address(address) {
-            Some(counted) => {
-                let slot = key.slot as usize;
-                if slot >= self.addresses.len() {
-                    self.addresses.resize(slot + 1, Counted::default());
-                }
-                self.addresses[slot] = counted;
-                None
-            }
-            None => {
-                self.metrics.limit_hit_address.inc();
-                Some(
-                    Refusal::new(
-                        StatusCode::TOO_MANY_REQUESTS,
-                        "Your address has as many connections as it may (limits.connections_per_address_max).",
-                    )
-                    .retry_after(fastrand::u32(RETRY_FULL_S)),
-                )
-            }
+        let Ok(address) = sys::peer_address(fd) else {
+            return Origin::Unasked;
+        };
+        let address = address.to_canonical();
+        if self
+            .config
+            .balancers
+            .iter()
+            .any(|net| net.contains(&address))
+        {
+            Origin::Balancer
+        } else {
+            Origin::Client(address)
         }
     }
 
-    /// The address of a connection's peer, by a system call: for what happens once in a connection's life, such as a line
-    /// in the audit log. `None` if the peer has gone already.
+    /// The address of a connection's peer: what a load balancer said of it, or else by a system call. It is for what happens
+    /// once in a connection's life, such as a line in the audit log. `None` if the peer has gone already.
     ///
     /// Every question for a peer's address goes through here, so that a proxy's word for it has one place.
     pub(super) fn peer_of(&mut self, key: Key) -> Option<IpAddr> {
-        let connection = self.connections.get_mut(key)?;
-        sys::peer_address(connection.fd).ok()
+        let fd = self.connections.get_mut(key)?.fd;
+        self.clients
+            .get(key.slot)
+            .or_else(|| Some(sys::peer_address(fd).ok()?.to_canonical()))
+    }
+
+    /// The answer to an address that is in the penalty box.
+    pub(super) fn is_kept_out(&self, address: IpAddr) -> Option<Refusal> {
+        let left_ms = self.penalties.keeps_out(address, self.now.mono_ms)?;
+        self.metrics.penalty_refused.inc();
+        Some(offence::kept_out(left_ms))
+    }
+
+    /// Counts a connection for its address.
+    pub(super) fn count_address(&mut self, key: Key, address: IpAddr) -> Result<(), Refusal> {
+        if !self.census.counts_addresses() {
+            return Ok(());
+        }
+        let Some(counted) = self.census.enter_address(address) else {
+            self.metrics.limit_hit_address.inc();
+            return Err(Refusal::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "Your address has as many connections as it may (limits.connections_per_address_max).",
+            )
+            .retry_after(fastrand::u32(RETRY_FULL_S)));
+        };
+        let slot = key.slot as usize;
+        if slot >= self.addresses.len() {
+            self.addresses.resize(slot + 1, Counted::default());
+        }
+        self.addresses[slot] = counted;
+        Ok(())
     }
 
     /// A connection has ended: its address has room for another.

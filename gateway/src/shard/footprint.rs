@@ -16,6 +16,7 @@ use super::{
     handshake::MAY_FOLLOW_BYTES,
     inbox::{Changed, Letter},
     outbound,
+    preface::Clients,
     ring::{self, Completion, Key},
     slab::{self, Slab},
     stalls::STALL_BYTES,
@@ -34,6 +35,8 @@ pub const FREE_SLOT: usize = size_of::<u32>();
 pub const IN_FLIGHT: usize = size_of::<Option<Frame>>();
 /// A slot's place for its address, where addresses are counted.
 pub const ADDRESS: usize = size_of::<Counted>();
+/// A slot's place for the address that a load balancer gave it.
+pub const CLIENT: usize = Clients::SLOT_BYTES;
 /// A connection on a list of those with something to do.
 pub const LISTED: usize = size_of::<Key>();
 /// An entry of those whose send makes no progress.

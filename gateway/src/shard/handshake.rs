@@ -15,6 +15,7 @@ use crate::{
     limits::{RETRY_FULL_IDENTITY_S, RETRY_FULL_REGISTRY_S},
     session::{
         admission::{Admission, Admitted},
+        origin,
         token::Role as TokenRole,
     },
     websocket::{
@@ -54,19 +55,27 @@ impl Core {
             Err(refusal) => self.refuse(key, &refusal),
             Ok(Some((request, consumed))) => {
                 self.upgrades_left -= 1;
+                // Asked before the token is looked at: a client that is gone by now is not worth that, and could not be
+                // held to account.
+                let Some(address) = self.peer_of(key) else {
+                    return;
+                };
                 let verifier = self.trust.verifier();
                 let admission = Admission {
                     verifier: &verifier,
                     unix_s: now.unix_ms / 1_000,
                     echo: self.config.echo,
                 };
-                let mut admitted = match admission.decide(&request) {
+                let decided = origin::admit(request.headers(), &self.config.origins)
+                    .and_then(|()| admission.decide(&request));
+                let mut admitted = match decided {
                     Ok(admitted) => admitted,
                     Err(refusal) => return self.refuse(key, &refusal),
                 };
                 match self.admit(key, &mut admitted, now) {
                     Err(refusal) => self.refuse_as(key, &refusal, admitted.identity.as_ref()),
                     Ok(speaker) => {
+                        self.penalties.came_in(address, now.mono_ms);
                         // A client may not speak before the 101, but nothing is gained by being strict.
                         let rest = match &mut joined {
                             Some(joined) => &mut joined.bytes[consumed..],

@@ -16,6 +16,7 @@
 //! | `orders` | commands: from dashboards to vehicles, and the results back |
 //! | `outbound` | what is to be said, as frames |
 //! | `entrance`, `gate` | how many new connections come in, and whether a storm of them is under way |
+//! | `preface`, `offence` | whom a load balancer's connections are for; what is held against an address |
 //! | `ending`, [`leaving`] | how a connection ends, and how all of them do |
 //! | `witness` | what the audit log is told |
 //! | `sweep`, `stalls` | heartbeats and time-outs, a slice of the slab per tick |
@@ -48,9 +49,11 @@ mod handshake;
 pub mod inbox;
 pub mod leaving;
 mod listener;
+mod offence;
 mod orders;
 mod outbound;
 pub mod pace;
+mod preface;
 mod publish;
 mod renewal;
 pub mod ring;
@@ -62,8 +65,15 @@ mod sweep;
 mod tail;
 mod witness;
 
-use std::{collections::VecDeque, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use ipnet::IpNet;
 use longhaul_codec::Encoder;
 use longhaul_filter_engine::Engine;
 
@@ -77,7 +87,9 @@ use self::{
     gate::{Barometer, Gate},
     inbox::Letter,
     listener::Listener,
+    offence::PenaltyLog,
     outbound::Outbound,
+    preface::Clients,
     publish::Publishers,
     ring::{Completion, Key, Ring, RingConfig, RingError, sys::Doorbell},
     slab::Slab,
@@ -94,6 +106,7 @@ use crate::{
     metrics::ShardMetrics,
     session::{
         census::{Census, Counted},
+        penalty::PenaltyBox,
         rate::Rate,
         trust::Trust,
     },
@@ -129,6 +142,12 @@ pub struct ShardConfig {
     pub node: Arc<str>,
     /// Serve `/echo`, without tokens.
     pub echo: bool,
+    /// When the shards' clocks were at zero.
+    pub started: Instant,
+    /// Load balancers, whose connections say whom they are for (server.proxy_protocol).
+    pub balancers: Arc<[IpNet]>,
+    /// Web pages that may connect (server.origins); empty: any.
+    pub origins: Arc<[String]>,
 }
 
 /// What all shards share.
@@ -140,6 +159,8 @@ pub struct Shared {
     pub census: Arc<Census>,
     /// Who may be here.
     pub trust: Arc<Trust>,
+    /// Who is kept out for a while.
+    pub penalties: Arc<PenaltyBox>,
     /// Events that must arrive.
     pub events: Arc<EventLog>,
     /// Who got in, who did not, who did what.
@@ -206,12 +227,15 @@ pub struct Core {
     fleet: Arc<Fleet>,
     census: Arc<Census>,
     trust: Arc<Trust>,
+    penalties: Arc<PenaltyBox>,
+    penalty_log: PenaltyLog,
     events: Arc<EventLog>,
     audit: Arc<Audit>,
     metrics: Arc<ShardMetrics>,
     connections: Slab<Connection>,
     /// Addresses that are counted, by slot; empty if none are.
     addresses: Vec<Counted>,
+    clients: Clients,
     engine: Engine,
     /// What vehicles of this shard did in this tick.
     out: Outbox,
@@ -282,11 +306,14 @@ impl Shard {
             fleet: shared.fleet,
             census: shared.census,
             trust: shared.trust,
+            penalties: shared.penalties,
+            penalty_log: PenaltyLog::default(),
             events: shared.events,
             audit: shared.audit,
             metrics,
             connections: Slab::new(config.connections_max + REFUSALS_IN_FLIGHT_MAX),
             addresses: Vec::new(),
+            clients: Clients::default(),
             engine: Engine::new(),
             out: Outbox::default(),
             routed: Routed::default(),

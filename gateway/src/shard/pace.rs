@@ -55,7 +55,7 @@ impl Report {
 pub async fn run(mut shard: Shard, inbox: Arc<Inbox>, report: &Report) -> Result<(), ShardError> {
     let pace = Duration::from_micros(u64::from(shard.core.config.pace_us));
     let gather_max = Duration::from_micros(u64::from(shard.core.config.gather_us_max));
-    let clock = Clock::start();
+    let clock = Clock::since(shard.core.config.started);
     let bell = inbox.doorbell.listener().map_err(ShardError::Doorbell)?;
     let timer = Arc::clone(&inbox);
     glommio::spawn_local(async move {

@@ -74,7 +74,7 @@ impl Core {
         let bearer = match &connection.peer {
             Peer::Vehicle { fleet, vehicle } => Bearer::Vehicle(*fleet, *vehicle),
             Peer::Dashboard(dashboard) => Bearer::Dashboard(dashboard.fleet),
-            Peer::Handshake(_) | Peer::Echo(_) | Peer::Nobody => {
+            Peer::Preface(_) | Peer::Handshake(_) | Peer::Echo(_) | Peer::Nobody => {
                 return Err(reject(ErrorCode::NotAllowed, String::new()));
             }
         };
@@ -129,6 +129,7 @@ impl Core {
     /// What a fresh token changes: when the connection ends, and what its peer may do.
     fn renew(&mut self, key: Key, identity: &Identity, now: Now) {
         self.token_in_force(key, identity.expires_unix, now);
+        self.witness_renewal(key, identity);
         self.renew_rights(key, identity);
     }
 

@@ -160,21 +160,7 @@ impl Ring {
     /// # Errors
     /// Says whether io_uring is blocked, too old, or out of some resource.
     pub fn new(config: RingConfig, doorbell: RawFd) -> Result<Ring, RingError> {
-        let ring = IoUring::builder()
-            .setup_single_issuer()
-            .setup_defer_taskrun()
-            .setup_taskrun_flag()
-            .setup_cqsize(COMPLETIONS)
-            .build(SUBMISSIONS)
-            .map_err(|error| match error.raw_os_error() {
-                Some(libc::EPERM | libc::ENOSYS | libc::EACCES) => RingError::Blocked(error),
-                Some(libc::EINVAL) => RingError::TooOld("IORING_SETUP_DEFER_TASKRUN (6.1)"),
-                _ => RingError::Io {
-                    doing: "io_uring_setup",
-                    error,
-                },
-            })?;
-        probe(&ring)?;
+        let ring = set_up(SUBMISSIONS, COMPLETIONS)?;
         let io = |doing| move |error| RingError::Io { doing, error };
         ring.submitter()
             .register_eventfd(doorbell)
@@ -440,6 +426,34 @@ impl Drop for Ring {
         // (The buffer pool is never unmapped, for the same reason.)
         self.in_flight.drain(..).for_each(std::mem::forget);
     }
+}
+
+/// Whether a shard could have its ring: sets a small one up, and gives it back.
+///
+/// # Errors
+/// As [`Ring::new`].
+pub fn is_available() -> Result<(), RingError> {
+    set_up(8, 16).map(drop)
+}
+
+/// A ring with all that a shard needs of the kernel.
+fn set_up(submissions: u32, completions: u32) -> Result<IoUring, RingError> {
+    let ring = IoUring::builder()
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        .setup_taskrun_flag()
+        .setup_cqsize(completions)
+        .build(submissions)
+        .map_err(|error| match error.raw_os_error() {
+            Some(libc::EPERM | libc::ENOSYS | libc::EACCES) => RingError::Blocked(error),
+            Some(libc::EINVAL) => RingError::TooOld("IORING_SETUP_DEFER_TASKRUN (6.1)"),
+            _ => RingError::Io {
+                doing: "io_uring_setup",
+                error,
+            },
+        })?;
+    probe(&ring)?;
+    Ok(ring)
 }
 
 fn probe(ring: &IoUring) -> Result<(), RingError> {

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     limits::LINGER_MS,
-    session::close,
+    session::{close, penalty::Offence},
     websocket::{Control, Refusal, outgoing},
 };
 
@@ -54,6 +54,7 @@ impl Core {
             .min(settings.quiet_after_ms)
             .min(settings.heartbeat_ms)
             .min(settings.stale_after_ms)
+            .min(settings.message_timeout_ms)
             .min(settings.send_timeout_ms);
         let period = (shortest / 4).clamp(*PERIOD_MS.start(), *PERIOD_MS.end());
         let slots = self.connections.slots();
@@ -77,7 +78,7 @@ impl Core {
         let inactive_ms = now.stamp().ms_since(connection.active);
         let sending_ms = now.stamp().ms_since(connection.sending_since);
         let phase = connection.phase;
-        let handshaking = matches!(connection.peer, Peer::Handshake(_));
+        let handshaking = connection.peer.is_coming();
         let slow = connection.sending && sending_ms >= SLOW_SEND_MS;
         match phase {
             Phase::Aborting => {}
@@ -124,6 +125,11 @@ impl Core {
         };
         if silent_ms >= settings.dead_after_ms {
             return self.close(key, close::SILENT);
+        }
+        if connection.assembler.unfinished_ms(now.mono_ms) >= settings.message_timeout_ms {
+            self.metrics.limit_hit_message_time.inc();
+            self.offend(key, Offence::Unfinished);
+            return self.close(key, close::UNFINISHED);
         }
         if inactive_ms >= settings.quiet_after_ms && connection.receive == Receive::Armed {
             connection.receive = Receive::Quieting;

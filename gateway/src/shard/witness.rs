@@ -14,6 +14,7 @@ use crate::{
     audit::{Act, Kind, Role, Who},
     session::{
         close::{self, Close},
+        penalty::Offence,
         token::Identity,
     },
     websocket::Refusal,
@@ -75,7 +76,6 @@ impl Core {
     }
 
     /// Somebody has said a fresh token in place: `who` is who that makes it.
-    #[allow(dead_code, reason = "renewal in place comes next")]
     pub(super) fn witness_renewal(&mut self, key: Key, who: &Identity) {
         if let Some(act) = self.act(Kind::Renew, key, Some(who)) {
             self.audit.record(act);
@@ -104,6 +104,17 @@ impl Core {
         if let Some(act) = self.act(Kind::NotAllowed, key, None) {
             self.audit.record(Act {
                 why: Some(why.to_owned().into()),
+                ..act
+            });
+        }
+    }
+
+    /// A peer's address was put into the penalty box.
+    pub(super) fn witness_penalty(&mut self, key: Key, offence: Offence, stay_ms: u64) {
+        if let Some(act) = self.act(Kind::Penalty, key, None) {
+            let (last, seconds) = (offence.name(), stay_ms.div_ceil(1_000));
+            self.audit.record(Act {
+                why: Some(format!("kept out for {seconds} s; the last offence: {last}").into()),
                 ..act
             });
         }

@@ -68,6 +68,14 @@ impl Assembler {
         outcome
     }
 
+    /// For how many milliseconds a message has been unfinished, counted from the first time that this was asked about it.
+    /// To be asked now and then: it costs a null check between messages.
+    pub fn unfinished_ms(&mut self, now_ms: u64) -> u64 {
+        self.unfinished.as_deref_mut().map_or(0, |unfinished| {
+            now_ms.saturating_sub(*unfinished.seen_ms.get_or_insert(now_ms))
+        })
+    }
+
     #[cfg(test)]
     /// Whether no message is unfinished and so no heap is held.
     pub fn is_idle(&self) -> bool {

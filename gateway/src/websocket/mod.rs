@@ -35,7 +35,7 @@ mod unfinished;
 pub mod upgrade;
 
 #[cfg(test)]
-mod tests;
+pub mod tests;
 
 pub use assembler::{Assembler, AssemblyLimits, Incoming};
 pub use error::ProtocolError;

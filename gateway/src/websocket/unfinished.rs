@@ -12,6 +12,8 @@ pub(super) struct Unfinished {
     pub(super) message: Option<PartialMessage>,
     /// The unmasked start of a control frame, at most 125 bytes.
     pub(super) control: Vec<u8>,
+    /// When it was first seen to be unfinished, by whoever asks how long it has been.
+    pub(super) seen_ms: Option<u64>,
 }
 
 /// What it weighs beside a message's payload, a control frame's start included.
@@ -49,6 +51,7 @@ impl Unfinished {
             reading,
             message: None,
             control: Vec::new(),
+            seen_ms: None,
         }
     }
 

@@ -8,6 +8,7 @@ use tungstenite::error::{Error, ProtocolError};
 use tungstenite::handshake::server::{create_response, write_response};
 
 use super::Refusal;
+use crate::transport::proxy;
 
 /// A request to become a WebSocket, checked: its method, path and headers.
 pub type Request = http::Request<()>;
@@ -36,6 +37,12 @@ pub fn parse_request(
     bytes: &[u8],
     limits: &UpgradeLimits,
 ) -> Result<Option<(Request, usize)>, Refusal> {
+    if bytes.starts_with(proxy::SIGNATURE) {
+        return Err(bad_request(
+            "These bytes begin with a PROXY protocol header, but this address is not among the load balancers in \
+             server.proxy_protocol.",
+        ));
+    }
     // Reading starts when the head is whole, so bytes that trickle in cost one scan each.
     if !has_empty_line(bytes) {
         return incomplete(bytes, limits);

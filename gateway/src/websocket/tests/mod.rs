@@ -2,7 +2,7 @@
 
 mod assembly;
 mod memory;
-mod model;
+pub mod model;
 mod properties;
 mod upgrade;
 
@@ -29,7 +29,7 @@ const PONG: u8 = FIN | 0x0a;
 
 /// A message that outlives the buffer it came in.
 #[derive(Clone, Debug, PartialEq)]
-enum Owned {
+pub enum Owned {
     Text(String),
     Binary(Vec<u8>),
     Ping(Vec<u8>),
@@ -53,7 +53,7 @@ impl From<Incoming<'_>> for Owned {
 
 /// How a byte stream ended.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum End {
+pub enum End {
     Open,
     Closed,
     Failed(ProtocolError),
@@ -87,7 +87,7 @@ fn head(first: u8, payload_len: usize) -> Vec<u8> {
 }
 
 /// Feeds the chunks one by one, until the end.
-fn feed<'c>(
+pub fn feed<'c>(
     assembler: &mut Assembler,
     chunks: impl IntoIterator<Item = &'c [u8]>,
     limits: &AssemblyLimits,

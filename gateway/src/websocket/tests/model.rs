@@ -5,7 +5,7 @@ use super::super::ProtocolError;
 use super::*;
 
 /// The messages in `bytes`, and how the stream ended.
-pub(super) fn decode(bytes: &[u8], limits: &AssemblyLimits) -> (Vec<Owned>, End) {
+pub fn decode(bytes: &[u8], limits: &AssemblyLimits) -> (Vec<Owned>, End) {
     let mut messages = Vec::new();
     let end = match frames(bytes, limits, &mut messages) {
         Ok(end) => end,

@@ -6,7 +6,7 @@ use super::{NOTHING, Sheet, buckets, growing, grown, rehashing, size};
 use crate::{
     fleet::{chunked, interest, positions, presence, registry},
     limits::budget::{ID_BYTES, Load, Part, WATCHED},
-    session::census::COUNTED_BYTES,
+    session::{census::COUNTED_BYTES, penalty::PENALTY_BYTES},
     shard::footprint as shard,
 };
 
@@ -69,6 +69,26 @@ impl Sheet<'_> {
                 (buckets(connections), each),
                 (rehashing(connections), each),
                 "a keyed hash and a count for each address, of which each may have one connection",
+            );
+        }
+        if self.config.server.proxy_protocol.is_some() {
+            let each = size(shard::CLIENT);
+            self.add(
+                part,
+                "proxied clients by slot",
+                (by_slot.0, each),
+                (by_slot.1, each),
+                "server.proxy_protocol: the address that each connection is for",
+            );
+        }
+        if self.config.abuse.points_max > 0 {
+            let fixed = (1, size(PENALTY_BYTES));
+            self.add(
+                part,
+                "penalty box",
+                fixed,
+                fixed,
+                "PENALTY_ADDRESSES_MAX that offended, and as many that sent good connections, however many there are",
             );
         }
         let each = size(COUNTED_BYTES) + 1;

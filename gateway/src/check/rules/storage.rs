@@ -1,0 +1,106 @@
+//! Keys and folders.
+
+use crate::check::facts::Facts;
+use crate::check::files::{FileFact, FolderFact};
+use crate::check::finding::Finding;
+use crate::config::Config;
+
+/// Permission bits of everybody but the owner and the group.
+const OTHERS: u32 = 0o007;
+/// Write permission of everybody but the owner.
+const WRITABLE_BY_OTHERS: u32 = 0o022;
+/// Snapshots and handovers of a large fleet take tens of megabytes.
+const STATE_BYTES_MIN: u64 = 256 << 20;
+
+pub fn keys(facts: &Facts) -> Vec<Finding> {
+    if facts.keys.is_empty() {
+        return vec![Finding::warn(
+            "keys",
+            "none is configured: the gateway starts only with --dev",
+            "name one in [auth] keys",
+        )];
+    }
+    facts.keys.iter().map(key).collect()
+}
+
+fn key(file: &FileFact) -> Finding {
+    let FileFact {
+        setting,
+        path,
+        secret,
+        mode,
+    } = file;
+    let path = path.display();
+    match mode {
+        Err(error) => Finding::missing(
+            "keys",
+            format!("{path} ({setting}) cannot be read: {error}"),
+            "name a file that the gateway's user can read",
+        ),
+        Ok(mode) if mode & WRITABLE_BY_OTHERS != 0 => Finding::warn(
+            "keys",
+            format!(
+                "{path} can be changed by others than its owner (mode {mode:o}), and so can who gets in"
+            ),
+            format!("chmod go-w {path}"),
+        ),
+        Ok(mode) if *secret && mode & OTHERS != 0 => Finding::warn(
+            "keys",
+            format!("{path} is a secret that every user of this machine can read (mode {mode:o})"),
+            format!("chmod 600 {path}"),
+        ),
+        Ok(mode) => Finding::ok("keys", format!("{path} (mode {mode:o})")),
+    }
+}
+
+pub fn folders(config: &Config, facts: &Facts) -> Vec<Finding> {
+    if facts.folders.is_empty() {
+        return vec![Finding::warn(
+            "folders",
+            "nothing is kept: neither positions across a restart, nor events with qos 1, nor commands",
+            "set state.directory and events.directory",
+        )];
+    }
+    facts
+        .folders
+        .iter()
+        .map(|folder| {
+            let least = match folder.setting {
+                "events.directory" => config.events.free_bytes_min,
+                _ => STATE_BYTES_MIN,
+            };
+            judge(folder, least)
+        })
+        .collect()
+}
+
+fn judge(folder: &FolderFact, least_free: u64) -> Finding {
+    let path = folder.path.display();
+    let setting = folder.setting;
+    if let Err(error) = &folder.writable {
+        return Finding::missing(
+            "folders",
+            format!("{path} ({setting}) cannot be written to: {error}"),
+            "give it to the gateway's user, or name another",
+        );
+    }
+    if let Some(mode) = folder.mode.filter(|mode| mode & OTHERS != 0) {
+        return Finding::warn(
+            "folders",
+            format!("{path} ({setting}) is open to every user of this machine (mode {mode:o})"),
+            format!("chmod 700 {path}"),
+        );
+    }
+    match folder.free_bytes {
+        Some(free) if free < least_free => Finding::warn(
+            "folders",
+            format!("{path} ({setting}) has {free} bytes free, and {least_free} are wanted"),
+            "make room on its disk",
+        ),
+        Some(free) => Finding::ok(
+            "folders",
+            format!("{path} ({setting}), {} MiB free", free >> 20),
+        ),
+        None => Finding::ok("folders", format!("{path} ({setting})")),
+    }
+}

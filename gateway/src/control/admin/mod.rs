@@ -1,0 +1,111 @@
+//! Orders to a node, for operators: a token of its own for each call that changes anything.
+//!
+//! | call | what |
+//! |---|---|
+//! | `GET`, `POST`, `DELETE /admin/revocations` | what tokens are not good any more (`control/admin/revocations.rs`) |
+//! | `POST /admin/evict` | closes connections now, of which each may come back |
+//! | `POST /admin/reload` | reads keys, certificates and lists again, as SIGHUP does |
+//!
+//! Every call passes [`guard`]: it refuses web pages, checks the token, sees to it that the token is used once, and
+//! records the call in the audit log, refused or not. What comes behind it has a [`Caller`].
+//!
+//! - `control/admin/guard.rs`: that, and who calls
+//! - `control/admin/spent.rs`: tokens that have been used
+//! - `control/admin/answer.rs`: bodies and errors, in JSON
+#![forbid(unsafe_code)]
+
+mod answer;
+mod guard;
+mod spent;
+
+use std::sync::{Arc, Mutex};
+
+use axum::{
+    Router,
+    extract::State,
+    http::StatusCode,
+    middleware::from_fn_with_state,
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use serde_json::json;
+
+pub(super) use self::guard::{Peer, of_call, who};
+use self::spent::Spent;
+#[allow(unused_imports, reason = "for the calls that come next")]
+pub use self::{
+    answer::{AdminError, Body, done},
+    guard::Caller,
+};
+use super::ControlState;
+use crate::{audit::Audit, limits::OPERATOR_TOKENS_SPENT_MAX, session::trust::Trust};
+
+/// What admin calls rest on.
+pub struct Admin {
+    /// Checks tokens.
+    pub trust: Arc<Trust>,
+    /// Hears of every call.
+    pub audit: Arc<Audit>,
+    /// Seconds by which a token's times may be off (auth.leeway_s).
+    pub leeway_s: u64,
+    /// When this process started, in seconds since the Unix epoch: it cannot know which older tokens were used.
+    pub started_unix: u64,
+    spent: Mutex<Spent>,
+}
+
+impl Admin {
+    /// No token has been used.
+    pub fn new(trust: Arc<Trust>, audit: Arc<Audit>, leeway_s: u64, started_unix: u64) -> Admin {
+        Admin {
+            trust,
+            audit,
+            leeway_s,
+            started_unix,
+            spent: Mutex::new(Spent::new(OPERATOR_TOKENS_SPENT_MAX)),
+        }
+    }
+}
+
+/// The calls, below `/admin`.
+pub(super) fn router(state: &Arc<ControlState>) -> Router<Arc<ControlState>> {
+    Router::new()
+        .route("/admin/reload", post(reload))
+        .fallback(nothing_here)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(Arc::clone(state), guard::guard))
+}
+
+/// 200: every part of this node's files was read again. 500: one of them could not be, and is as it was.
+async fn reload(
+    State(state): State<Arc<ControlState>>,
+    caller: Caller,
+) -> Result<Response, AdminError> {
+    caller.over_node()?;
+    let reload = tokio::task::spawn_blocking(move || (state.reload)());
+    let parts = reload
+        .await
+        .map_err(|_| AdminError::internal("the reload did not come to its end"))?;
+    let status = if parts.iter().all(|part| part.ok) {
+        StatusCode::OK
+    } else {
+        StatusCode::INTERNAL_SERVER_ERROR
+    };
+    Ok((status, axum::Json(json!({ "parts": parts }))).into_response())
+}
+
+async fn nothing_here() -> AdminError {
+    AdminError::new(
+        StatusCode::NOT_FOUND,
+        "there is no such call; docs/operations.md lists them",
+    )
+}
+
+async fn wrong_method() -> AdminError {
+    AdminError::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "this call has another method; docs/operations.md lists them",
+    )
+}
+
+#[cfg(test)]
+mod tests;
