@@ -139,8 +139,9 @@ impl Provider {
             .spawn()
             .expect("python3 is there");
         let mut ready = [0; 5];
-        let mut stdout = process.stdout.take().expect("it is piped");
-        std::io::Read::read_exact(&mut stdout, &mut ready).expect("the provider is up");
+        // The pipe stays open: the provider may not have written all of its line.
+        let stdout = process.stdout.as_mut().expect("it is piped");
+        std::io::Read::read_exact(stdout, &mut ready).expect("the provider is up");
         self.process = Some(process);
     }
 
@@ -177,6 +178,11 @@ impl Drop for Provider {
 
 fn set(url: &str, more: &str) -> String {
     format!("auth.key_sets=[{{ url = \"{url}\"{more} }}]")
+}
+
+fn pem(tag: &str, der: &[u8]) -> String {
+    let text = data_encoding::BASE64.encode(der);
+    format!("-----BEGIN {tag}-----\n{text}\n-----END {tag}-----\n")
 }
 
 fn status(gateway: &Gateway, token: &str) -> u16 {
@@ -409,8 +415,9 @@ fn a_provider_is_known_by_its_certificate() {
     let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
     let certificate = folder.path().join("certificate.pem");
     let key = folder.path().join("certificate.key");
-    std::fs::write(&certificate, made.cert.pem()).expect("the folder takes it");
-    std::fs::write(&key, made.signing_key.serialize_pem()).expect("the folder takes it");
+    std::fs::write(&certificate, pem("CERTIFICATE", made.cert.der())).expect("the folder takes it");
+    std::fs::write(&key, pem("PRIVATE KEY", &made.signing_key.serialize_der()))
+        .expect("the folder takes it");
     let mut provider = Provider::new(folder.path(), Some((certificate.clone(), key)));
     provider.publish(&[pair.jwk("1")]);
     provider.up();
