@@ -35,6 +35,8 @@ pub enum Command {
     Churn(Churn),
     /// Publish events that must arrive: how fast, how late, really on the disk, and replayed after a night.
     Events(Events),
+    /// What TLS costs: memory of idle connections, and handshakes, beside plain rustls.
+    Tls(Tls),
     /// A generator process (started by the others).
     #[command(hide = true)]
     Worker,
@@ -335,8 +337,31 @@ impl From<IdleRole> for Role {
     }
 }
 
-/// Which gateway is tested.
+/// `tls`.
 #[derive(Debug, Args)]
+pub struct Tls {
+    /// How many idle connections; 0: leave that part out.
+    #[arg(long, default_value_t = 15_000)]
+    pub connections: u32,
+    /// Seconds of handshakes of each kind; 0: leave that part out.
+    #[arg(long, default_value_t = 10.0, value_parser = not_negative)]
+    pub seconds: f64,
+    /// Clients that make handshakes at the same time.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub clients: u16,
+    /// Seconds from the last idle connection to the measurement [default: until the kernel's memory is steady].
+    #[arg(long, value_parser = not_negative)]
+    pub settle: Option<f64>,
+    /// The gateway binary to start [default: longhaul, beside this binary].
+    #[arg(long)]
+    pub gateway: Option<PathBuf>,
+    /// Write the result as JSON.
+    #[arg(long)]
+    pub json: Option<PathBuf>,
+}
+
+/// Which gateway is tested.
+#[derive(Clone, Debug, Args)]
 pub struct GatewayArgs {
     /// Start the gateway, and stop it after.
     #[arg(long, conflicts_with = "url", required_unless_present = "url")]
@@ -356,6 +381,9 @@ pub struct GatewayArgs {
     /// Shards of the gateway to start [default: as few as hold the connections].
     #[arg(long, conflicts_with = "url", value_parser = clap::value_parser!(u16).range(1..=1_024))]
     pub shards: Option<u16>,
+    /// Start it with TLS, and connect over TLS.
+    #[arg(long, conflicts_with = "url")]
+    pub tls: bool,
     /// A further argument for the gateway to start (repeatable).
     #[arg(long, conflicts_with = "url", allow_hyphen_values = true)]
     pub gateway_arg: Vec<String>,

@@ -1,6 +1,6 @@
 //! One client connection: upgrade, frames in, frames out. Owns no buffer while nothing is partial.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use socket2::{Domain, Socket, Type};
 use crate::clock::now_ns;
 use crate::frames::{self, FrameError, Opcode, PAYLOAD_BYTES_MAX};
 use crate::handshake::{Handshake, Refusal};
+use crate::tls::{Secure, Wire};
 
 /// Bytes that may wait for a gateway that does not read.
 const OUTGOING_BYTES_MAX: usize = 4 << 20;
@@ -21,6 +22,9 @@ pub enum Closed {
     /// The socket failed.
     #[error("{0}")]
     Io(#[from] std::io::Error),
+    /// No TLS session.
+    #[error("TLS: {0}")]
+    Tls(#[from] rustls::Error),
     /// No upgrade.
     #[error("{0}")]
     Refused(#[from] Refusal),
@@ -99,8 +103,8 @@ pub fn client_socket(
 
 /// A nonblocking client connection.
 pub struct Connection {
-    /// For the poller.
-    pub stream: TcpStream,
+    /// The socket.
+    pub wire: Wire,
     upgraded: bool,
     partial: Vec<u8>,
     fragments: Vec<u8>,
@@ -108,7 +112,8 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Begins to connect to `target` from `source`, and to send the upgrade `request` as soon as that succeeds.
+    /// Begins to connect to `target` from `source`, over TLS if `secure`, and to send the upgrade `request` as soon as that
+    /// succeeds.
     ///
     /// # Errors
     /// The socket cannot be made or bound.
@@ -116,8 +121,10 @@ impl Connection {
         target: SocketAddr,
         source: Option<Ipv4Addr>,
         receive_buffer_bytes: Option<usize>,
+        secure: Option<&Secure>,
         request: Vec<u8>,
     ) -> Result<Self, Closed> {
+        let session = secure.map(Secure::session).transpose()?;
         let socket = client_socket(target, source, receive_buffer_bytes)?;
         socket.set_nonblocking(true)?;
         match socket.connect(&target.into()) {
@@ -129,7 +136,7 @@ impl Connection {
         let stream = TcpStream::from_std(socket.into());
         let (partial, fragments) = (Vec::new(), Vec::new());
         Ok(Self {
-            stream,
+            wire: Wire::new(stream, session),
             upgraded: false,
             partial,
             fragments,
@@ -149,7 +156,7 @@ impl Connection {
             self.outgoing.extend_from_slice(frame);
             return Ok(false);
         }
-        match self.stream.write(frame) {
+        match self.wire.write(frame) {
             Ok(written) if written == frame.len() => Ok(true),
             Ok(written) => {
                 self.outgoing.extend_from_slice(&frame[written..]);
@@ -168,8 +175,9 @@ impl Connection {
     /// # Errors
     /// The connection could not be made, or is broken.
     pub fn writable(&mut self) -> Result<(), Closed> {
+        self.wire.flush()?;
         while !self.outgoing.is_empty() {
-            match self.stream.write(&self.outgoing) {
+            match self.wire.write(&self.outgoing) {
                 Ok(written) => {
                     self.outgoing.drain(..written);
                 }
@@ -179,7 +187,7 @@ impl Connection {
                         ErrorKind::WouldBlock | ErrorKind::NotConnected
                     ) =>
                 {
-                    return match self.stream.take_error()? {
+                    return match self.wire.stream.take_error()? {
                         Some(error) => Err(error.into()),
                         None => Ok(()),
                     };
@@ -210,7 +218,7 @@ impl Connection {
                 buffer.resize(kept * 2, 0);
             }
             buffer[..kept].copy_from_slice(&self.partial);
-            let read = match self.stream.read(&mut buffer[kept..]) {
+            let read = match self.wire.read(&mut buffer[kept..]) {
                 Ok(0) => return Err(Closed::Eof),
                 Ok(read) => read,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
@@ -226,7 +234,7 @@ impl Connection {
                 self.partial.clear();
                 self.partial.extend_from_slice(&buffer[used..filled]);
             }
-            if filled < buffer.len() && !ended {
+            if filled < buffer.len() && !ended && self.wire.is_emptied_by_a_short_read() {
                 return Ok(());
             }
         }

@@ -13,6 +13,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+use crate::tls::Certificate;
+
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 /// How much of the gateway's log is shown when it does not start.
@@ -27,6 +29,8 @@ pub struct Spawn {
     pub shards: usize,
     /// Content of a configuration file.
     pub config: Option<String>,
+    /// It speaks TLS, with a certificate of its own making.
+    pub tls: bool,
     /// Further arguments.
     pub arguments: Vec<String>,
 }
@@ -43,6 +47,8 @@ pub struct Gateway {
     pub path: String,
     /// File with the token secret.
     pub key: PathBuf,
+    /// File with its certificate, if it speaks TLS.
+    pub certificate: Option<PathBuf>,
     /// Its process, if known.
     pub pid: Option<u32>,
     /// How many shards it was started with, if known.
@@ -77,7 +83,14 @@ impl Gateway {
         command.arg("--listen").arg(data.to_string());
         command.arg("--control-listen").arg(control.to_string());
         command.arg("--shards").arg(spawn.shards.to_string());
-        if let Some(config) = &spawn.config {
+        let mut config = spawn.config.clone().unwrap_or_default();
+        let mut certificate = None;
+        if spawn.tls {
+            let made = Certificate::make(directory.path())?;
+            config.push_str(&made.settings());
+            certificate = Some(made.chain);
+        }
+        if !config.is_empty() {
             let path = directory.path().join("longhaul.toml");
             std::fs::write(&path, config)?;
             command.arg("--config").arg(path);
@@ -98,6 +111,7 @@ impl Gateway {
             host: data.to_string(),
             path: "/v1".to_owned(),
             key,
+            certificate,
             pid: Some(child.id()),
             shards: Some(spawn.shards),
             child: Some(child),
@@ -130,6 +144,7 @@ impl Gateway {
             host: host.to_owned(),
             path: if path == "/" { "/v1".to_owned() } else { path },
             key: key.to_owned(),
+            certificate: None,
             pid,
             shards: None,
             child: None,

@@ -80,6 +80,7 @@ fn hold(job: &Job, task: &HoldTask, role: Role, orders: &Receiver<Order>) -> any
         Handshake::new(&job.host, &job.path),
         task.first as usize,
     )?;
+    pool.secure = job.secure()?;
     let mut holders = Holders::new(task, role)?;
     let began = now_ns();
     let (mut moved, mut told) = (began, began);

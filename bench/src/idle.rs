@@ -27,34 +27,47 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// The result of `idle`.
 #[derive(Debug, Serialize)]
-struct IdleReport {
-    command: &'static str,
-    role: String,
-    watch: Option<String>,
-    universe: Option<u32>,
-    connections: usize,
-    failed: usize,
+pub struct IdleReport {
+    /// `idle`.
+    pub command: &'static str,
+    /// What the connections were.
+    pub role: String,
+    /// What each dashboard watched.
+    pub watch: Option<String>,
+    /// Of how many vehicles.
+    pub universe: Option<u32>,
+    /// How many there were.
+    pub connections: usize,
+    /// How many could not be made.
+    pub failed: usize,
     /// Connections that the gateway ended while they were held.
-    dropped: usize,
-    reasons: Vec<String>,
-    seconds_to_connect: f64,
-    gateway_rss_bytes: Option<u64>,
+    pub dropped: usize,
+    /// Why, the first few.
+    pub reasons: Vec<String>,
+    /// Until the last was ready.
+    pub seconds_to_connect: f64,
+    /// All of it.
+    pub gateway_rss_bytes: Option<u64>,
     /// Over the baseline after a warm-up.
-    gateway_rss_bytes_per_connection: Option<f64>,
+    pub gateway_rss_bytes_per_connection: Option<f64>,
     /// The same, of heap and stacks only.
-    gateway_rss_anon_bytes_per_connection: Option<f64>,
+    pub gateway_rss_anon_bytes_per_connection: Option<f64>,
     /// Over the gateway as it was before its first connection.
-    gateway_rss_bytes_per_connection_cold: Option<f64>,
+    pub gateway_rss_bytes_per_connection_cold: Option<f64>,
     /// Slab, of both ends.
-    kernel_bytes_per_connection: f64,
+    pub kernel_bytes_per_connection: f64,
     /// The same, of sockets against a listener that only accepts.
-    kernel_bytes_per_connection_bare: Option<f64>,
-    kernel_bytes_over_bare: Option<f64>,
+    pub kernel_bytes_per_connection_bare: Option<f64>,
+    /// The difference.
+    pub kernel_bytes_over_bare: Option<f64>,
     /// The same difference without caches of files, which other processes on the machine disturb.
-    kernel_unreclaimable_bytes_over_bare: Option<f64>,
-    gateway_cpu_percent: Option<f64>,
-    shards: Option<usize>,
-    settle_seconds: f64,
+    pub kernel_unreclaimable_bytes_over_bare: Option<f64>,
+    /// Of one core, while they were idle.
+    pub gateway_cpu_percent: Option<f64>,
+    /// How many the gateway had.
+    pub shards: Option<usize>,
+    /// From the last connection to the measurement.
+    pub settle_seconds: f64,
 }
 
 /// Runs the subcommand.
@@ -62,9 +75,7 @@ struct IdleReport {
 /// # Errors
 /// A gateway or a generator that fails, or the user gave up.
 pub fn run(args: &Idle, interrupted: &Interrupted) -> anyhow::Result<ExitCode> {
-    let bench = Bench { args, interrupted };
-    let bare = if args.bare { Some(bench.bare()?) } else { None };
-    let report = bench.gateway(bare)?;
+    let report = measure(args, interrupted)?;
     print(&report);
     if let Some(path) = &args.json {
         write_json(path, &report)?;
@@ -75,6 +86,16 @@ pub fn run(args: &Idle, interrupted: &Interrupted) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// Holds the connections, and measures.
+///
+/// # Errors
+/// As [`run`].
+pub fn measure(args: &Idle, interrupted: &Interrupted) -> anyhow::Result<IdleReport> {
+    let bench = Bench { args, interrupted };
+    let bare = if args.bare { Some(bench.bare()?) } else { None };
+    bench.gateway(bare)
 }
 
 struct Bench<'a> {
@@ -222,6 +243,10 @@ impl Bench<'_> {
             universe: self.args.universe,
             seed: self.args.seed,
         };
+        let certificate = match target {
+            Target::Bare(_) => None,
+            Target::Gateway(gateway) => gateway.certificate.clone(),
+        };
         let (target, host, path, key) = match target {
             Target::Bare(port) => {
                 let target = ([127, 0, 0, 1], *port).into();
@@ -244,6 +269,7 @@ impl Bench<'_> {
             host,
             path,
             key,
+            certificate,
             process,
             processes,
             core: None,

@@ -19,6 +19,7 @@ use crate::events::publish::{PublishTask, Published};
 use crate::gateway::Gateway;
 use crate::resume::Resumed;
 use crate::storm::herd::{Round, StormTask};
+use crate::tls::Secure;
 use crate::token::Role;
 
 /// The first line that a generator process reads.
@@ -32,6 +33,8 @@ pub struct Job {
     pub path: String,
     /// File with the token secret.
     pub key: PathBuf,
+    /// File with the gateway's certificate, if it speaks TLS.
+    pub certificate: Option<PathBuf>,
     /// Which process this is.
     pub process: usize,
     /// How many there are: process p has every vehicle and dashboard whose number is p modulo this.
@@ -55,11 +58,21 @@ impl Job {
             host: gateway.host.clone(),
             path: gateway.path.clone(),
             key: gateway.key.clone(),
+            certificate: gateway.certificate.clone(),
             process,
             processes,
             core,
             task,
         }
+    }
+
+    /// How its connections are made secure, if they are. Each makes a handshake of its own.
+    ///
+    /// # Errors
+    /// The certificate cannot be read.
+    pub fn secure(&self) -> anyhow::Result<Option<Secure>> {
+        let trust = |chain: &PathBuf| Secure::trusting(chain, false);
+        self.certificate.as_ref().map(trust).transpose()
     }
 }
 

@@ -151,6 +151,7 @@ impl<'a, P: Plan> Engine<'a, P> {
             job.process * connections,
         )?;
         pool.receive_buffer_bytes = task.share.receive_buffer_bytes;
+        pool.secure = job.secure()?;
         Ok(Self {
             job,
             task,

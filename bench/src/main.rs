@@ -10,7 +10,7 @@
 //! - What arrived: [`checker`] on [`seen`], [`resume`] after a stop. What it cost: [`usage`], [`metrics`]. What became of
 //!   it: [`report`], [`checks`].
 //! - The subcommands: [`fanout`], [`replay`], [`slow`], [`storm`], [`events`] (through [`run`] and [`desk`]), [`idle`],
-//!   [`churn`]; what the user sees: [`view`], [`live`].
+//!   [`churn`], [`tls`]; what the user sees: [`view`], [`live`].
 #![forbid(unsafe_code)]
 
 mod audience;
@@ -45,6 +45,7 @@ mod slow;
 mod storm;
 mod subscribe;
 mod timeline;
+mod tls;
 mod token;
 mod trace;
 mod usage;
@@ -81,6 +82,7 @@ fn main() -> ExitCode {
         Command::Churn(args) => with_signals(|interrupted| churn::run(&args, interrupted)),
         Command::Storm(args) => with_signals(|interrupted| storm::run(&args, interrupted)),
         Command::Slow(args) => with_signals(|interrupted| slow::run(&args, interrupted)),
+        Command::Tls(args) => with_signals(|interrupted| tls::run(&args, interrupted)),
         Command::Events(args) => with_signals(|interrupted| events::run(&args, interrupted)),
     };
     result.unwrap_or_else(|error| {

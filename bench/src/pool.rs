@@ -8,6 +8,7 @@ use socket2::SockRef;
 
 use crate::connection::{Closed, Connection, Incoming};
 use crate::handshake::Handshake;
+use crate::tls::Secure;
 
 /// Connections that are opened but not ready yet, at most: a storm would measure the listener's backlog.
 pub const OPENING_MAX: usize = 256;
@@ -36,6 +37,8 @@ pub struct Pool {
     offset: usize,
     /// `SO_RCVBUF` of connections that are opened from now on; none: as the kernel likes.
     pub receive_buffer_bytes: Option<usize>,
+    /// Connections that are opened from now on are TLS.
+    pub secure: Option<Secure>,
 }
 
 impl Pool {
@@ -54,6 +57,7 @@ impl Pool {
             target,
             offset,
             receive_buffer_bytes: None,
+            secure: None,
         })
     }
 
@@ -76,11 +80,13 @@ impl Pool {
         let source = source_address(self.target, self.offset + id);
         let request = self.handshake.request(token);
         let buffer = self.receive_buffer_bytes;
-        let opened =
-            Connection::open(self.target, source, buffer, request).and_then(|mut connection| {
+        let secure = self.secure.as_ref();
+        let opened = Connection::open(self.target, source, buffer, secure, request).and_then(
+            |mut connection| {
                 register(&self.poll, id, &mut connection)?;
                 Ok(connection)
-            });
+            },
+        );
         match opened {
             Ok(connection) => self.connections[id] = Some(connection),
             Err(why) => handler.closed(id, why),
@@ -96,7 +102,7 @@ impl Pool {
     pub fn hang_up(&mut self, id: usize) {
         if let Some(connection) = self.connections[id].take() {
             // Should it fail, the connection ends with a reset.
-            let _ = SockRef::from(&connection.stream).set_linger(None);
+            let _ = SockRef::from(&connection.wire.stream).set_linger(None);
         }
     }
 
@@ -114,7 +120,7 @@ impl Pool {
     pub fn detach(&mut self, id: usize) {
         if let Some(connection) = &mut self.connections[id] {
             // It fails only for a socket that is not registered, which is what is wanted.
-            let _ = self.poll.registry().deregister(&mut connection.stream);
+            let _ = self.poll.registry().deregister(&mut connection.wire.stream);
         }
     }
 
@@ -175,7 +181,7 @@ impl Pool {
 fn register(poll: &Poll, id: usize, connection: &mut Connection) -> std::io::Result<()> {
     let both = Interest::READABLE | Interest::WRITABLE;
     poll.registry()
-        .register(&mut connection.stream, Token(id), both)
+        .register(&mut connection.wire.stream, Token(id), both)
 }
 
 /// Where client number `client` of a run connects from: 127.0.0.2 and up, if the gateway is on this machine.

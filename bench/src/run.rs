@@ -56,6 +56,7 @@ pub fn gateway(
         binary: args.gateway.clone(),
         shards,
         config,
+        tls: args.tls,
         arguments: args.gateway_arg.clone(),
     })
 }

@@ -6,6 +6,7 @@
 //! - `config/sections.rs`: the sections and their fields
 //! - `config/keys.rs`: what must hold between the keys, and where their files are
 //! - `config/rules.rs`: what a single value must satisfy
+//! - `config/tls.rs`: the section `[tls]`
 //! - `config/template.rs`: the printed file
 //!
 //! The derive is `confique`: of the crates that turn doc comments into a commented file it is the only one that also
@@ -25,12 +26,14 @@ mod keys;
 pub mod rules;
 mod sections;
 mod template;
+mod tls;
 
 pub use sections::{
     Abuse, Audit, Auth, Connection, Control, Drain, Events, KEYS_HARD_MAX, KeyAlgorithm,
     KeySetSource, KeySource, Log, LogFormat, Receive, SHARDS_HARD_MAX, Server, State,
 };
 pub use template::template;
+pub use tls::{CertificateSource, Tls};
 
 /// Longhaul's configuration. Print this with `longhaul config`, start with it by `longhaul run --config FILE`.
 /// Every value below is the default: a file needs only the lines that differ.
@@ -58,6 +61,9 @@ pub struct Config {
     /// Who may connect. Every connection needs a token (JWT) signed with one of these keys.
     #[config(nested)]
     pub auth: Auth,
+    /// TLS for vehicles and dashboards.
+    #[config(nested)]
+    pub tls: Tls,
     /// The control plane: health, readiness and metrics over HTTP.
     #[config(nested)]
     pub control: Control,
@@ -145,6 +151,9 @@ impl Config {
         }
         let mut config = Self::complete(layers, dev)?;
         config.auth.locate_keys(file);
+        if let Some(folder) = file.and_then(Path::parent) {
+            config.tls.locate(folder);
+        }
         locate(&mut config.state.directory, file);
         locate(&mut config.events.directory, file);
         locate(&mut config.audit.file, file);
@@ -280,6 +289,9 @@ impl Config {
             ));
         }
         auth.check().or_else(fail)?;
+        if let Err(wrong) = self.tls.check() {
+            return fail(wrong);
+        }
         if !control.allow_remote && !control.listen.ip().is_loopback() {
             return fail(format!(
                 "control.listen = \"{}\" can be reached by other machines, and health and metrics ask for no token: \

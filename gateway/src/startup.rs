@@ -11,6 +11,7 @@ use crate::session::dev_key::{DevKey, DevKeyError};
 use crate::session::keys::{Key, KeyError};
 use crate::session::trust::Trust;
 use crate::state::{Folder, FolderError};
+use crate::transport::{Certificates, CertificatesError};
 
 /// Everything that the server starts with.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub struct Startup {
     pub keys: Arc<KeyKeeper>,
     /// Who may be here.
     pub trust: Arc<Trust>,
+    /// What TLS handshakes go by, if connections are TLS.
+    pub certificates: Option<Arc<Certificates>>,
     /// The development key. If there is one, the endpoint `/echo` exists.
     pub dev_key: Option<DevKey>,
     /// Where state is kept across restarts, if it is.
@@ -46,6 +49,9 @@ pub enum StartupError {
     /// The development key cannot be made.
     #[error(transparent)]
     DevKey(#[from] DevKeyError),
+    /// TLS cannot be set up.
+    #[error("in tls")]
+    Certificates(#[from] CertificatesError),
     /// The folder for state cannot be used.
     #[error(transparent)]
     State(#[from] FolderError),
@@ -76,6 +82,7 @@ impl Startup {
             return Err(StartupError::NoKey);
         }
         let trust = Arc::clone(keys.trust());
+        let certificates = Certificates::load(&config.tls)?;
         let state = match &config.state.directory {
             None => None,
             Some(directory) => Some(Arc::new(Folder::open(directory)?)),
@@ -84,6 +91,7 @@ impl Startup {
             config,
             keys,
             trust,
+            certificates,
             dev_key,
             state,
         })

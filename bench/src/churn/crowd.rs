@@ -93,6 +93,7 @@ impl<'a> Crowd<'a> {
         }
         let clients = task.connections();
         let mut pool = Pool::new(job.target, Handshake::new(&job.host, &job.path), 0)?;
+        pool.secure = job.secure()?;
         pool.reserve(clients);
         let mut lives: Vec<Life> = (0..clients)
             .map(|id| Life::new(task.seed, id, id < vehicles || id >= tokens.len()))

@@ -70,6 +70,7 @@ pub struct Consumed {
 pub fn run(job: &Job, task: &ConsumeTask, orders: &Receiver<Order>) -> anyhow::Result<()> {
     let handshake = Handshake::new(&job.host, &job.path);
     let mut pool = Pool::new(job.target, handshake, task.offset)?;
+    pool.secure = job.secure()?;
     let mint = Mint::from_file(&job.key)?;
     let mut desks = Desks::default();
     desks.come(&mut pool, &mint)?;

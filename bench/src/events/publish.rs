@@ -95,6 +95,7 @@ pub fn run(job: &Job, task: &PublishTask, orders: &Receiver<Order>) -> anyhow::R
     let offset = task.offset + job.process * vehicles.len();
     let handshake = Handshake::new(&job.host, &job.path);
     let mut pool = Pool::new(job.target, handshake, offset)?;
+    pool.secure = job.secure()?;
     let mut fleet = Fleet::new(vehicles);
     fleet.connect(&mut pool, &Mint::from_file(&job.key)?)?;
     loop {

@@ -81,6 +81,7 @@ pub fn run(job: &Job, task: &StormTask, orders: &Receiver<Order>) -> anyhow::Res
         .collect::<Result<Vec<_>, _>>()?;
     let handshake = Handshake::new(&job.host, &job.path);
     let mut pool = Pool::new(job.target, handshake, task.offset)?;
+    pool.secure = job.secure()?;
     pool.reserve(tokens.len());
     let mut herd = Herd::new(tokens.len(), task.seed ^ u64::from(task.first))?;
     tell(&Notice::Ready(Ready::default()))?;

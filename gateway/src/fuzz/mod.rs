@@ -6,5 +6,6 @@
 
 mod config;
 mod frames;
+mod proxy;
 mod token;
 mod upgrade;

@@ -22,7 +22,7 @@ mod public;
 pub mod set;
 mod signing;
 
-pub use file::read;
+pub use file::{read, warn_if_readable_by_all};
 pub use signing::SigningKey;
 
 /// Shortest HS256 secret: as long as the hash (RFC 7518 §3.2).
@@ -141,7 +141,7 @@ impl Key {
     pub fn load(source: &KeySource) -> Result<Self, KeyError> {
         let content = file::read_key(&source.file)?;
         if source.algorithm == KeyAlgorithm::Hs256 {
-            file::warn_if_readable_by_all(&source.file);
+            warn_if_readable_by_all(&source.file);
         }
         Self::new(source.algorithm, &content, source.kid.clone()).map_err(|unusable| {
             KeyError::File {

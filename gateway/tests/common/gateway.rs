@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, geteuid, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -16,6 +16,9 @@ use super::PATIENCE;
 
 /// The fleet of tests that need only one.
 pub const FLEET: &str = "demo";
+
+/// The user that owns nothing.
+const NOBODY: u32 = 65_534;
 
 /// A running gateway. It ends with this value, and also if the test's thread ends in any other way.
 pub struct Gateway {
@@ -57,8 +60,51 @@ impl Gateway {
         Gateway::launch(folder, shards, &all)
     }
 
+    /// Starts a gateway that keeps events and state, as an ordinary user, and under the seccomp profile for containers:
+    /// any other system call ends it. A test that does not run as root cannot choose the user.
+    pub fn start_confined(shards: usize, arguments: &[&str]) -> Gateway {
+        let folder = TempDir::new().expect("a folder for the test");
+        let at = |name: &str| folder.path().join(name).display().to_string();
+        let (key, events, state) = (at("key"), at("events"), at("state"));
+        let (events, state) = (
+            format!("events.directory={events}"),
+            format!("state.directory={state}"),
+        );
+        let mut all = vec!["--dev", "--dev-key", &key, "--listen", "127.0.0.1:0"];
+        all.extend(["--set", &events, "--set", &state]);
+        all.extend(["--set", "events.free_bytes_min=0"]);
+        all.extend(arguments);
+        // The ordinary user may not be able to reach the folder that the binaries were built in.
+        let binary = Path::new(env!("CARGO_BIN_EXE_longhaul"));
+        let confine = binary.with_file_name("examples").join("confine");
+        std::fs::copy(binary, at("longhaul")).expect("the folder takes it");
+        std::fs::copy(&confine, at("confine")).expect("the example is built beside the tests");
+        let profile = concat!(env!("CARGO_MANIFEST_DIR"), "/../tuning/seccomp.json");
+        std::fs::copy(profile, at("seccomp.json")).expect("the folder takes it");
+        let mut command = Command::new("/usr/bin/setpriv");
+        command.args(["--pdeathsig", "KILL"]);
+        if geteuid().is_root() {
+            std::os::unix::fs::chown(folder.path(), Some(NOBODY), Some(NOBODY))
+                .expect("root may give it away");
+            let nobody = NOBODY.to_string();
+            command.args(["--reuid", &nobody, "--regid", &nobody, "--clear-groups"]);
+        }
+        command.args(["--", &at("confine"), &at("seccomp.json"), &at("longhaul")]);
+        Gateway::launch_by(command, folder, shards, &all)
+    }
+
     fn launch(folder: TempDir, shards: usize, arguments: &[&str]) -> Gateway {
-        let mut process = bound_to_this_thread(env!("CARGO_BIN_EXE_longhaul"))
+        let command = bound_to_this_thread(env!("CARGO_BIN_EXE_longhaul"));
+        Gateway::launch_by(command, folder, shards, arguments)
+    }
+
+    fn launch_by(
+        mut command: Command,
+        folder: TempDir,
+        shards: usize,
+        arguments: &[&str],
+    ) -> Gateway {
+        let mut process = command
             .arg("run")
             .args(["--control-listen", "127.0.0.1:0"])
             .args(["--shards", &shards.to_string()])
