@@ -9,6 +9,7 @@
 //! - `metrics/log.rs`: another one, for the event log
 //! - `metrics/keys.rs`: another one, for keys
 //! - `metrics/audit.rs`: another one, for the audit log
+//! - `metrics/revocations.rs`: another one, for the keeper of revocations
 //! - `metrics/census.rs`: who is connected
 //! - `metrics/penalty.rs`: who is kept out
 //! - `metrics/process.rs`: CPU, memory and descriptors of the process, read when scraped
@@ -30,6 +31,7 @@ mod keys;
 mod log;
 mod penalty;
 mod process;
+mod revocations;
 mod shard;
 mod state;
 
@@ -43,6 +45,7 @@ pub use keys::KeyMetrics;
 pub use log::LogMetrics;
 pub use penalty::PenaltyMetrics;
 pub use process::ProcessMetrics;
+pub use revocations::RevocationMetrics;
 pub use shard::ShardMetrics;
 pub use state::StateMetrics;
 
@@ -54,6 +57,7 @@ pub struct Metrics {
     log: Arc<LogMetrics>,
     keys: Arc<KeyMetrics>,
     audit: Arc<AuditMetrics>,
+    revocations: Arc<RevocationMetrics>,
     process: Arc<ProcessMetrics>,
 }
 
@@ -68,6 +72,7 @@ impl Metrics {
             log: Arc::new(LogMetrics::default()),
             keys: Arc::new(KeyMetrics::default()),
             audit: Arc::new(AuditMetrics::default()),
+            revocations: Arc::new(RevocationMetrics::default()),
             process: Arc::new(ProcessMetrics::default()),
         })
     }
@@ -97,6 +102,11 @@ impl Metrics {
         Arc::clone(&self.keys)
     }
 
+    /// The counters of the keeper of revocations, for it alone to write.
+    pub fn revocations(&self) -> Arc<RevocationMetrics> {
+        Arc::clone(&self.revocations)
+    }
+
     /// The process's own metrics; a shard with its own descriptor table says so here.
     pub fn process(&self) -> &ProcessMetrics {
         &self.process
@@ -120,6 +130,7 @@ impl Collector for Metrics {
         LogMetrics::encode(slice::from_ref(&self.log), &mut encoder)?;
         KeyMetrics::encode(slice::from_ref(&self.keys), &mut encoder)?;
         AuditMetrics::encode(slice::from_ref(&self.audit), &mut encoder)?;
+        RevocationMetrics::encode(slice::from_ref(&self.revocations), &mut encoder)?;
         self.process.encode(&mut encoder)
     }
 }

@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::config::{Auth, Config};
 use crate::keyring::{self, KeyKeeper};
+use crate::revocations::{self, RevocationsError};
 use crate::session::dev_key::{DevKey, DevKeyError};
 use crate::session::keys::{Key, KeyError};
 use crate::session::trust::Trust;
@@ -28,6 +29,8 @@ pub struct Startup {
     pub dev_key: Option<DevKey>,
     /// Where state is kept across restarts, if it is.
     pub state: Option<Arc<Folder>>,
+    /// What tokens are not good any more.
+    pub revocations: revocations::Loaded,
 }
 
 /// Why the server cannot start with these settings.
@@ -49,6 +52,9 @@ pub enum StartupError {
     /// The development key cannot be made.
     #[error(transparent)]
     DevKey(#[from] DevKeyError),
+    /// The list of revoked tokens cannot be used.
+    #[error(transparent)]
+    Revocations(#[from] RevocationsError),
     /// TLS cannot be set up.
     #[error("in tls")]
     Certificates(#[from] CertificatesError),
@@ -87,7 +93,13 @@ impl Startup {
             None => None,
             Some(directory) => Some(Arc::new(Folder::open(directory)?)),
         };
+        let revocations = revocations::load(
+            config.auth.revocations.as_deref(),
+            state.as_ref(),
+            &config.limits,
+        )?;
         Ok(Self {
+            revocations,
             config,
             keys,
             trust,
