@@ -142,6 +142,12 @@ impl Registry {
         Ok(fleet)
     }
 
+    /// The fleet of this name, if it is known.
+    #[must_use]
+    pub fn find_fleet(&self, name: &str) -> Option<FleetId> {
+        self.lock().fleet_by_name.get(name).copied()
+    }
+
     /// The vehicle of this id in this fleet, which has a token to prove it; a new one is given the next index and joins
     /// its fleet.
     ///

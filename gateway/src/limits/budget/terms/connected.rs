@@ -33,6 +33,14 @@ impl Sheet<'_> {
             slab,
             "a slot in its shard's slab each: counters, buckets, who it is; no buffer",
         );
+        let pass = (slots, size(shard::PASS));
+        self.add(
+            part,
+            "tokens of connections",
+            pass,
+            pass,
+            "by slot: a token's id, hashed, and when it was issued, for revocations",
+        );
         let by_slot = (
             self.in_shards(connections, grown),
             self.in_shards(connections, growing),
