@@ -192,6 +192,14 @@ impl Sheet<'_> {
             (rehashing(max), each),
             "a hash table of indexes",
         );
+        let unseen_max = u64::from(self.config.limits.unseen_vehicles_max).min(max);
+        self.add(
+            part,
+            "ids never seen",
+            NOTHING,
+            (rehashing(unseen_max), size(registry::UNSEEN_BYTES)),
+            "limits.unseen_vehicles_max: who asked for each, and how many each user has",
+        );
         let fixed = size(interest::MASKS_PER_FLEET * interest::MASK_BYTES);
         self.add(
             part,
