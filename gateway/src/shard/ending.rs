@@ -207,6 +207,10 @@ impl Core {
             .is_some_and(|connection| connection.phase == Phase::Open)
         {
             self.metrics.closed_abruptly.inc();
+            if self.sessions.is_shaking_hands(key) {
+                // It had our signature, and leaves: that is how a flood of handshakes looks.
+                self.offend(key, Offence::Tls);
+            }
         }
         self.abort(ring, key);
     }
