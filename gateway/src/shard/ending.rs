@@ -18,6 +18,7 @@ use super::{
 use crate::{
     fleet::Extra,
     limits::RETRY_STOPPING_S,
+    session::penalty::Offence,
     session::{
         close::{self, Close},
         token::Identity,

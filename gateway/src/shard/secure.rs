@@ -241,9 +241,9 @@ impl Core {
             if let Some(names) = names {
                 self.sessions.names.insert(key.slot, names);
             }
-            received = received
-                .and_then(|()| session.settle())
-                .and_then(|()| session.receive(&mut [], &mut |plain| early.extend_from_slice(plain)));
+            received = received.and_then(|()| session.settle()).and_then(|()| {
+                session.receive(&mut [], &mut |plain| early.extend_from_slice(plain))
+            });
         }
         self.sessions.time_left = self.sessions.time_left.saturating_sub(began.elapsed());
         let stage = session.stage();

@@ -62,13 +62,15 @@ impl PeerNames {
                 GeneralName::DNSName(name) | GeneralName::URI(name) => Some(*name),
                 _ => None,
             });
-        PeerNames(
-            common
+        let ends = certificate.validity().not_after.timestamp();
+        PeerNames {
+            names: common
                 .chain(others)
                 .take(NAMES_MAX)
                 .map(Box::from)
                 .collect(),
-        )
+            ends_unix: u64::try_from(ends).unwrap_or(0),
+        }
     }
 
     /// Whether a client with this certificate, or none, may be `subject`.

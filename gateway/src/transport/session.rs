@@ -229,13 +229,7 @@ impl Session {
             && let Some(end) = end_of_next(&self.held, self.seen)
         {
             let began = rustls.is_handshaking();
-            let (left, driven) = drive(
-                rustls,
-                &mut self.held,
-                end,
-                &mut self.outgoing,
-                plain,
-            )?;
+            let (left, driven) = drive(rustls, &mut self.held, end, &mut self.outgoing, plain)?;
             self.seen = left;
             match driven {
                 Driven::Closed => {
@@ -256,11 +250,7 @@ impl Session {
     }
 
     /// Opens the records in `wire`, the first of which may have begun in what is held.
-    fn open_all(
-        &mut self,
-        wire: &mut [u8],
-        plain: &mut dyn FnMut(&mut [u8]),
-    ) -> Result<(), Fault> {
+    fn open_all(&mut self, wire: &mut [u8], plain: &mut dyn FnMut(&mut [u8])) -> Result<(), Fault> {
         let mut rest = wire;
         while !rest.is_empty() && !self.is_deaf() {
             if !self.held.is_empty() {
@@ -428,7 +418,9 @@ impl Secure for Session {
                 self.drive(plain)
             }
             State::Sealed(_) => {
-                let opened = self.open_held(plain).and_then(|()| self.open_all(wire, plain));
+                let opened = self
+                    .open_held(plain)
+                    .and_then(|()| self.open_all(wire, plain));
                 if opened.is_err() {
                     self.fail();
                 }
@@ -620,11 +612,7 @@ fn encrypt(
     Ok(())
 }
 
-fn close_notify(
-    rustls: &mut UnbufferedServerConnection,
-    seen: &mut [u8],
-    wire: &mut Vec<u8>,
-) {
+fn close_notify(rustls: &mut UnbufferedServerConnection, seen: &mut [u8], wire: &mut Vec<u8>) {
     if let Ok(ConnectionState::WriteTraffic(mut traffic)) = rustls.process_tls_records(seen).state {
         append(wire, |room| match traffic.queue_close_notify(room) {
             Err(EncryptError::InsufficientSize(wanted)) => Err(wanted.required_size),
