@@ -5,6 +5,7 @@
 //!
 //! - `config/sections.rs`: the sections and their fields
 //! - `config/rules.rs`: what a single value must satisfy
+//! - `config/tls.rs`: the section `[tls]`
 //! - `config/template.rs`: the printed file
 //!
 //! The derive is `confique`: of the crates that turn doc comments into a commented file it is the only one that also
@@ -23,12 +24,14 @@ use crate::limits::{BURST_SECONDS_MAX, FIX_BYTES, Limits, MESSAGE_OVERHEAD_BYTES
 pub mod rules;
 mod sections;
 mod template;
+mod tls;
 
 pub use sections::{
     Abuse, Audit, Auth, Connection, Control, Drain, Events, KEYS_HARD_MAX, KeyAlgorithm, KeySource,
     Log, LogFormat, Receive, SHARDS_HARD_MAX, Server, State,
 };
 pub use template::template;
+pub use tls::{CertificateSource, Tls};
 
 /// Longhaul's configuration. Print this with `longhaul config`, start with it by `longhaul run --config FILE`.
 /// Every value below is the default: a file needs only the lines that differ.
@@ -56,6 +59,9 @@ pub struct Config {
     /// Who may connect. Every connection needs a token (JWT) signed with one of these keys.
     #[config(nested)]
     pub auth: Auth,
+    /// TLS for vehicles and dashboards.
+    #[config(nested)]
+    pub tls: Tls,
     /// The control plane: health, readiness and metrics over HTTP.
     #[config(nested)]
     pub control: Control,
@@ -143,6 +149,9 @@ impl Config {
         }
         let mut config = Self::complete(layers, dev)?;
         config.auth.locate_keys(file);
+        if let Some(folder) = file.and_then(Path::parent) {
+            config.tls.locate(folder);
+        }
         locate(&mut config.state.directory, file);
         locate(&mut config.events.directory, file);
         locate(&mut config.audit.file, file);
@@ -276,6 +285,9 @@ impl Config {
                 "auth.keys has {} keys, allowed: up to {KEYS_HARD_MAX}",
                 auth.keys.len()
             ));
+        }
+        if let Err(wrong) = self.tls.check() {
+            return fail(wrong);
         }
         if !control.allow_remote && !control.listen.ip().is_loopback() {
             return fail(format!(

@@ -202,6 +202,9 @@ pub const FIX_BYTES: u64 = 24;
 pub const MESSAGE_OVERHEAD_BYTES: u64 = 512;
 /// Descriptors of a process or shard that are no client connections: listeners, rings, doorbells, logs, control plane.
 pub const DESCRIPTORS_RESERVED: u64 = 256;
+/// How long a shard works on TLS handshakes in one tick, about: live traffic waits no longer for them. One that has begun
+/// is ended.
+pub const TLS_HANDSHAKE_TIME_PER_TICK: Duration = Duration::from_micros(1_000);
 /// Connections that the control plane serves at once; further ones wait in the kernel's backlog.
 pub const CONTROL_CONNECTIONS_MAX: usize = 64;
 /// Bytes of a request's line and headers at the control plane.

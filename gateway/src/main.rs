@@ -5,6 +5,7 @@
 //! - [`server`]: starts shards and control plane, supervises, stops
 //! - [`session`]: tokens, keys and credentials: what a peer may do
 //! - [`shard`]: the data plane: one thread, one ring, one tick
+//! - [`transport`]: TLS, without I/O
 //! - [`websocket`]: upgrade and messages, without I/O
 //! - [`fleet`]: vehicles, their last positions, who watches them
 //! - [`events`]: what must arrive: the event log, consumers, commands
@@ -28,6 +29,7 @@ use crate::session::keys::SigningKey;
 use crate::session::mint::{MintError, NewToken, mint};
 use crate::session::token::IdBounds;
 use crate::startup::Startup;
+use crate::transport::Certificates;
 
 mod audit;
 mod check;
@@ -128,6 +130,7 @@ fn print_config(args: &ConfigArgs) -> Result<(), Failure> {
                 Config::load(Some(file), Overrides::default(), false).map_err(Failure::config)?;
             logging::filter(&config.log).map_err(Failure::config)?;
             startup::load_keys(&config.auth).map_err(Failure::config)?;
+            Certificates::load(&config.tls).map_err(Failure::config)?;
             print(&format!("{} is good\n", file.display()))
         }
     }

@@ -104,15 +104,25 @@ pub fn run(startup: Startup) -> anyhow::Result<()> {
         fleet: Fleet::new(&config.limits),
         census: Arc::new(Census::new(&config.limits)),
         trust: Arc::clone(&startup.trust),
+        certificates: startup.certificates.clone(),
         penalties: Arc::new(PenaltyBox::new(&config.abuse, balancers(config))),
         events: Arc::clone(&events),
         audit: Arc::clone(&audit),
         inboxes: Arc::clone(&inboxes),
     };
-    let reloader = Arc::new(Reloader::new(Arc::clone(&audit)).part("audit log", {
+    let mut reloader = Reloader::new(Arc::clone(&audit)).part("audit log", {
         let audit = Arc::clone(&audit);
         move || audit.reopen()
-    }));
+    });
+    if let Some(certificates) = startup.certificates.clone() {
+        reloader = reloader.part("certificates", move || {
+            certificates
+                .reload()
+                .map(|()| "new handshakes go by them".to_owned())
+                .map_err(|error| error.to_string())
+        });
+    }
+    let reloader = Arc::new(reloader);
     let loaded = startup.state.as_ref().map(|folder| {
         state::load(Keeping {
             folder: Arc::clone(folder),

@@ -10,6 +10,7 @@ use crate::session::keys::{Key, KeyError};
 use crate::session::token::Verifier;
 use crate::session::trust::Trust;
 use crate::state::{Folder, FolderError};
+use crate::transport::{Certificates, CertificatesError};
 
 /// Everything that the server starts with.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub struct Startup {
     pub config: Config,
     /// Who may be here.
     pub trust: Arc<Trust>,
+    /// What TLS handshakes go by, if connections are TLS.
+    pub certificates: Option<Arc<Certificates>>,
     /// The development key. If there is one, the endpoint `/echo` exists.
     pub dev_key: Option<DevKey>,
     /// Where state is kept across restarts, if it is.
@@ -43,6 +46,9 @@ pub enum StartupError {
     /// The development key cannot be made.
     #[error(transparent)]
     DevKey(#[from] DevKeyError),
+    /// TLS cannot be set up.
+    #[error("in tls")]
+    Certificates(#[from] CertificatesError),
     /// The folder for state cannot be used.
     #[error(transparent)]
     State(#[from] FolderError),
@@ -70,6 +76,7 @@ impl Startup {
             return Err(StartupError::NoKey);
         }
         let trust = Trust::new(Verifier::new(keys, &config.auth, &config.limits));
+        let certificates = Certificates::load(&config.tls)?;
         let state = match &config.state.directory {
             None => None,
             Some(directory) => Some(Arc::new(Folder::open(directory)?)),
@@ -77,6 +84,7 @@ impl Startup {
         Ok(Self {
             config,
             trust,
+            certificates,
             dev_key,
             state,
         })

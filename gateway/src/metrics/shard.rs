@@ -31,6 +31,7 @@ shard_metrics! {
             closed_unfinished: cause = "unfinished",
             closed_restarting: cause = "restarting",
             closed_overflow: cause = "overflow",
+            closed_tls: cause = "tls",
         }
         counter "longhaul_upgrades_refused" "Upgrade requests refused, by the kind of the HTTP answer" {
             refused_request: reason = "request",
@@ -41,6 +42,14 @@ shard_metrics! {
             refused_unavailable: reason = "unavailable",
             refused_too_many: reason = "too_many",
             refused_origin: reason = "origin",
+        }
+        counter "longhaul_tls_handshakes" "TLS handshakes completed, by kind" {
+            tls_full: kind = "full",
+            tls_resumed: kind = "resumed",
+        }
+        counter "longhaul_tls_failures" "TLS sessions that failed, by what failed" {
+            tls_failed_handshake: at = "handshake",
+            tls_failed_record: at = "record",
         }
         counter "longhaul_offences" "What clients did wrong, by kind; what of it counts against their addresses is in docs/operations.md" {
             offence_token: kind = "token",

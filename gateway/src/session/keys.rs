@@ -275,7 +275,7 @@ fn read(path: &Path) -> Result<Vec<u8>, KeyError> {
 }
 
 /// A secret that every user of the machine can read is worth a word, but some secret stores mount files like that.
-fn warn_if_readable_by_all(path: &Path) {
+pub fn warn_if_readable_by_all(path: &Path) {
     const READABLE_BY_ALL: u32 = 0o004;
     if path
         .metadata()

@@ -20,6 +20,7 @@ impl Shard {
     pub(super) fn collect(&mut self, now: Now) -> Result<usize, ShardError> {
         self.core.now = now;
         self.core.accepted = 0;
+        self.core.go_on_with_handshakes(now);
         self.core.decide_upgrades(now);
         let mut completions = std::mem::take(&mut self.completions);
         self.ring
@@ -93,7 +94,7 @@ impl Shard {
 impl Core {
     fn received(&mut self, ring: &mut Ring, completion: &Completion, now: Now) {
         let key = completion.key();
-        ring.with_received(completion, |bytes| self.bytes(key, bytes, now));
+        ring.with_received(completion, |wire| self.wire(key, wire, now));
         if completion.more() {
             return;
         }
@@ -175,7 +176,7 @@ impl Core {
             Phase::Aborting | Phase::Lingering => self.conclude(ring, key),
             Phase::Closing => self.mark_flushable(key),
             Phase::Open => {
-                if connection.queue.is_some() || self.owes(key) {
+                if connection.queue.is_some() || self.sessions.has_outgoing(key) || self.owes(key) {
                     self.mark_flushable(key);
                 }
             }

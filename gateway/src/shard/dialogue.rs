@@ -37,9 +37,8 @@ pub(super) enum Speaker {
 }
 
 impl Core {
-    /// Bytes from a socket. They are unmasked where they lie.
+    /// What a peer has said. It is unmasked where it lies.
     pub(super) fn bytes(&mut self, key: Key, bytes: &mut [u8], now: Now) {
-        self.metrics.bytes_in.add(bytes.len() as u64);
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };

@@ -247,6 +247,7 @@ impl Core {
                 self.refusing -= 1;
             }
             self.stalls.forget(key);
+            self.sessions.forget(key);
             self.clients.forget(key.slot);
             self.no_deadline(key);
             self.connections.remove(key);

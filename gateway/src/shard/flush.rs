@@ -64,14 +64,23 @@ impl Core {
         if connection.sending {
             return;
         }
+        let phase = connection.phase;
+        if !matches!(phase, Phase::Open | Phase::Closing) {
+            return;
+        }
         let frame = match connection.dequeue() {
-            Some(frame) => frame,
-            None if connection.phase == Phase::Closing => return self.linger(ring, key, now),
-            None if connection.phase != Phase::Open => return,
-            None => match self.next_frame(key, now) {
-                Some(frame) => frame,
-                None => return,
-            },
+            None if phase == Phase::Open => self.next_frame(key, now),
+            frame => frame,
+        };
+        let wire = match frame {
+            Some(frame) => self.on_the_wire(key, frame),
+            None => self.sessions.outgoing(key, phase == Phase::Closing),
+        };
+        let Some(wire) = wire else {
+            if phase == Phase::Closing {
+                self.linger(ring, key, now);
+            }
+            return;
         };
         let Some(connection) = self.connections.get_mut(key) else {
             return;
@@ -79,7 +88,20 @@ impl Core {
         connection.sending = true;
         connection.sending_since = now.stamp();
         self.metrics.sends.inc();
-        ring.send(connection.fd, key, frame);
+        ring.send(connection.fd, key, wire);
+    }
+
+    /// What a frame is on the wire.
+    fn on_the_wire(&mut self, key: Key, frame: Frame) -> Option<Frame> {
+        let said = frame.len();
+        let wire = self.sessions.seal(key, frame)?;
+        if let Some(connection) = self.connections.get_mut(key)
+            && let Peer::Echo(waiting) = &mut connection.peer
+        {
+            // What TLS adds is sent as well, and taken off again.
+            *waiting += wire.len().saturating_sub(said);
+        }
+        Some(wire)
     }
 
     /// A dashboard's own frame: the names that it lacks, and what pends.

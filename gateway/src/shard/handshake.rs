@@ -18,6 +18,7 @@ use crate::{
         origin,
         token::Role as TokenRole,
     },
+    transport::PeerNames,
     websocket::{
         Refusal,
         upgrade::{self, UpgradeLimits},
@@ -67,7 +68,8 @@ impl Core {
                     echo: self.config.echo,
                 };
                 let decided = origin::admit(request.headers(), &self.config.origins)
-                    .and_then(|()| admission.decide(&request));
+                    .and_then(|()| admission.decide(&request))
+                    .and_then(|admitted| self.check_certificate(key, admitted));
                 let mut admitted = match decided {
                     Ok(admitted) => admitted,
                     Err(refusal) => return self.refuse(key, &refusal),
@@ -88,6 +90,17 @@ impl Core {
                 }
             }
         }
+    }
+
+    /// A client with a certificate is whom the certificate names, too.
+    fn check_certificate(&mut self, key: Key, admitted: Admitted) -> Result<Admitted, Refusal> {
+        let (names, policy) = self.sessions.take_names(key);
+        if let Some(identity) = &admitted.identity {
+            let vehicle = identity.role == TokenRole::Vehicle;
+            PeerNames::check(names.as_ref(), policy, vehicle, &identity.subject)
+                .map_err(|wrong| Refusal::new(http::StatusCode::FORBIDDEN, wrong.to_string()))?;
+        }
+        Ok(admitted)
     }
 
     /// Keeps what a client has sent until a tick has room for it, unread: it is parsed once.

@@ -9,6 +9,7 @@
 //! | [`ring`] | all I/O and its `unsafe`: accepts, multishot receive, provided buffers, sends |
 //! | [`pace`] | when to tick: sleep when quiet, tick at a pace when busy |
 //! | `collect` | step 1: completions to connections, and what is armed next |
+//! | `secure` | TLS, where there is any: bytes off the wire to bytes, frames to bytes for the wire |
 //! | `handshake`, `allowance`, `dialogue`, `subscribe` | bytes to messages, messages to table writes and filters |
 //! | [`exchange`], [`inbox`], [`dirty`] | step 2: vehicle numbers from shard to shard |
 //! | `route`, `flush` | steps 3 and 4: one frame for all who get the same, the rest pends |
@@ -58,6 +59,7 @@ mod publish;
 mod renewal;
 pub mod ring;
 mod route;
+mod secure;
 mod slab;
 mod stalls;
 mod subscribe;
@@ -92,6 +94,7 @@ use self::{
     preface::Clients,
     publish::Publishers,
     ring::{Completion, Key, Ring, RingConfig, RingError, sys::Doorbell},
+    secure::Sessions,
     slab::Slab,
     stalls::Stalls,
     sweep::Sweep,
@@ -110,6 +113,7 @@ use crate::{
         rate::Rate,
         trust::Trust,
     },
+    transport::Certificates,
     websocket::AssemblyLimits,
 };
 
@@ -159,6 +163,8 @@ pub struct Shared {
     pub census: Arc<Census>,
     /// Who may be here.
     pub trust: Arc<Trust>,
+    /// What TLS handshakes go by; `None`: connections are plain.
+    pub certificates: Option<Arc<Certificates>>,
     /// Who is kept out for a while.
     pub penalties: Arc<PenaltyBox>,
     /// Events that must arrive.
@@ -233,6 +239,7 @@ pub struct Core {
     audit: Arc<Audit>,
     metrics: Arc<ShardMetrics>,
     connections: Slab<Connection>,
+    sessions: Sessions,
     /// Addresses that are counted, by slot; empty if none are.
     addresses: Vec<Counted>,
     clients: Clients,
@@ -312,6 +319,7 @@ impl Shard {
             audit: shared.audit,
             metrics,
             connections: Slab::new(config.connections_max + REFUSALS_IN_FLIGHT_MAX),
+            sessions: Sessions::new(shared.certificates),
             addresses: Vec::new(),
             clients: Clients::default(),
             engine: Engine::new(),
@@ -377,7 +385,7 @@ impl Shard {
         self.core.flush(&mut self.ring, now);
         self.submit()?;
         Ok(Ticked {
-            handled: collected + exchanged + self.core.flushable.len() + self.core.upgrades.len(),
+            handled: collected + exchanged + self.core.waiting(),
             sends: self.ring.take_sends(),
         })
     }
@@ -412,6 +420,11 @@ impl Shard {
 }
 
 impl Core {
+    /// Connections that this tick has left something to do for.
+    fn waiting(&self) -> usize {
+        self.flushable.len() + self.upgrades.len() + self.sessions.waiting()
+    }
+
     /// Step 2. Returns how much travelled.
     fn exchange(&mut self) -> usize {
         self.hand_to_log();

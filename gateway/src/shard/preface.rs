@@ -86,7 +86,7 @@ impl Core {
         }
         let rest = &mut bytes[preface.length - before..];
         if !rest.is_empty() {
-            self.handshake(key, rest, now);
+            self.unveiled(key, rest, now);
         }
     }
 

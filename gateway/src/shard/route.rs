@@ -83,6 +83,7 @@ impl Core {
             routed,
             engine,
             connections,
+            sessions,
             fleet,
             seen,
             outbound,
@@ -168,13 +169,16 @@ impl Core {
                             frame
                         }
                     };
+                    let Some(wire) = sessions.seal(key, frame) else {
+                        continue;
+                    };
                     delivered += outbound.fixes.len() as u64;
                     dashboard.named = dashboard.named.map(|named| named.max(names.size));
                     dashboard.not_before_ms = now.mono_ms + u64::from(dashboard.min_interval_ms);
                     connection.sending = true;
                     connection.sending_since = now.stamp();
                     metrics.sends.inc();
-                    ring.send(connection.fd, key, frame);
+                    ring.send(connection.fd, key, wire);
                 }
             });
         });

@@ -4,6 +4,7 @@
 //! - [`client`]: a WebSocket client that speaks either subprotocol
 //! - [`elsewhere`]: a network namespace of the test's own
 //! - [`http`]: raw requests to the gateway and to its control plane
+//! - [`secure`]: the same over TLS, with certificates of the test's own
 //! - [`foreign`]: other people's clients, driven by lines on their standard input and output
 //! - [`tools`]: where the foreign tools are
 //!
@@ -20,6 +21,7 @@ pub mod elsewhere;
 pub mod foreign;
 pub mod gateway;
 pub mod http;
+pub mod secure;
 pub mod tools;
 
 /// How long anything may take before a test gives up: far longer than it takes on a busy machine.

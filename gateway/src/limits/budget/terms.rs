@@ -3,11 +3,13 @@
 //! - `limits/budget/terms/connected.rs`: what is there for connections, vehicles and dashboards
 //! - `limits/budget/terms/under_way.rs`: what is received, handed on and answered
 //! - `limits/budget/terms/events.rs`: events that must arrive
+//! - `limits/budget/terms/secured.rs`: TLS
 //! - `limits/budget/terms/kernel.rs`: what the kernel holds for it
 
 mod connected;
 mod events;
 mod kernel;
+mod secured;
 mod under_way;
 
 use super::{Load, Part, Term, Weight};
@@ -78,6 +80,7 @@ impl<'a> Sheet<'a> {
 
     pub fn filled(mut self) -> Vec<Term> {
         self.connections();
+        self.secured();
         self.vehicles();
         self.dashboards();
         self.shards();
