@@ -7,5 +7,6 @@
 mod config;
 mod frames;
 mod proxy;
+mod tls;
 mod token;
 mod upgrade;
