@@ -33,6 +33,8 @@ pub enum Command {
     Storm(Storm),
     /// Let a fleet's clients come, go and misbehave, and see whether the gateway forgets them.
     Churn(Churn),
+    /// Attack the gateway in every way that it knows bounds for, beside good clients that must not notice.
+    Attack(Attack),
     /// Publish events that must arrive: how fast, how late, really on the disk, and replayed after a night.
     Events(Events),
     /// What TLS costs: memory of idle connections, and handshakes, beside plain rustls.
@@ -190,6 +192,44 @@ pub struct Slow {
     /// Seconds of the second stall, at most: it ends when all that hang have been evicted.
     #[arg(long, default_value_t = 45.0, value_parser = positive)]
     pub stall_seconds: f64,
+    /// Which gateway.
+    #[command(flatten)]
+    pub gateway: GatewayArgs,
+    /// Its metrics.
+    #[command(flatten)]
+    pub control: ControlArgs,
+    /// How to generate.
+    #[command(flatten)]
+    pub generator: GeneratorArgs,
+    /// What to do with the result.
+    #[command(flatten)]
+    pub result: ResultArgs,
+}
+
+/// `attack`.
+#[derive(Debug, Args)]
+pub struct Attack {
+    /// Good vehicles, one connection each.
+    #[arg(long, default_value_t = 950)]
+    pub vehicles: u32,
+    /// Updates a second, of all of them together.
+    #[arg(long, default_value_t = 2_000)]
+    pub rate: u32,
+    /// Good dashboards.
+    #[arg(long, default_value_t = 50)]
+    pub dashboards: u32,
+    /// How many vehicles each of them watches, or "all".
+    #[arg(long, default_value = "50")]
+    pub watch: Watch,
+    /// Seconds before the first attack.
+    #[arg(long, default_value_t = 10.0, value_parser = positive)]
+    pub quiet_seconds: f64,
+    /// Seconds of each attack.
+    #[arg(long, default_value_t = 5.0, value_parser = positive)]
+    pub seconds: f64,
+    /// Only attacks whose names contain this (repeatable).
+    #[arg(long)]
+    pub only: Vec<String>,
     /// Which gateway.
     #[command(flatten)]
     pub gateway: GatewayArgs,

@@ -10,9 +10,10 @@
 //! - What arrived: [`checker`] on [`seen`], [`resume`] after a stop. What it cost: [`usage`], [`metrics`]. What became of
 //!   it: [`report`], [`checks`].
 //! - The subcommands: [`fanout`], [`replay`], [`slow`], [`storm`], [`events`] (through [`run`] and [`desk`]), [`idle`],
-//!   [`churn`], [`tls`]; what the user sees: [`view`], [`live`].
+//!   [`churn`], [`attack`], [`tls`]; what the user sees: [`view`], [`live`].
 #![forbid(unsafe_code)]
 
+mod attack;
 mod audience;
 mod checker;
 mod checks;
@@ -82,6 +83,7 @@ fn main() -> ExitCode {
         Command::Churn(args) => with_signals(|interrupted| churn::run(&args, interrupted)),
         Command::Storm(args) => with_signals(|interrupted| storm::run(&args, interrupted)),
         Command::Slow(args) => with_signals(|interrupted| slow::run(&args, interrupted)),
+        Command::Attack(args) => with_signals(|interrupted| attack::run(&args, interrupted)),
         Command::Tls(args) => with_signals(|interrupted| tls::run(&args, interrupted)),
         Command::Events(args) => with_signals(|interrupted| events::run(&args, interrupted)),
     };

@@ -1,6 +1,8 @@
 //! The command line.
 #![forbid(unsafe_code)]
 
+mod admin;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -8,6 +10,7 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, value_parser};
 
+pub use self::admin::{AdminArgs, AdminCall, WhomArgs};
 use crate::config::{KeyAlgorithm, Overrides, SHARDS_HARD_MAX};
 use crate::limits::CONNECTIONS_HARD_MAX;
 use crate::session::mint::Bearer;
@@ -34,6 +37,8 @@ pub enum Command {
     Check(CheckArgs),
     /// Make a token, for development and tests, and print it
     Token(TokenArgs),
+    /// Give an order to a running node: revoke, evict, reload, drain
+    Admin(AdminArgs),
 }
 
 /// Flags of `run`. What is not given here comes from the environment, then the file, then the defaults.

@@ -155,6 +155,7 @@ impl Config {
         locate(&mut config.state.directory, file);
         locate(&mut config.events.directory, file);
         locate(&mut config.audit.file, file);
+        locate(&mut config.auth.revocations, file);
         Ok(config)
     }
 

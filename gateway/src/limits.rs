@@ -99,12 +99,30 @@ pub const COMMAND_NEWS_BYTES_MAX: usize = 16 << 20;
 pub const SENDERS_CACHED_MAX: usize = 262_144;
 /// Bytes of an alternative address in a `Drain`.
 pub const DRAIN_TEXT_BYTES_MAX: usize = 256;
+/// Bytes of a revocation's reason.
+pub const REVOCATION_REASON_BYTES_MAX: usize = 256;
+/// Bytes of a file of revocations.
+pub const REVOCATION_FILE_BYTES_MAX: u64 = 64 << 20;
+/// Hard maximum of `limits.revocations_max`.
+pub const REVOCATIONS_HARD_MAX: u64 = 100_000;
+/// Entries in one answer to a call that lists them.
+pub const REVOCATIONS_LISTED_MAX: usize = 1_000;
+/// Letters about revocations that wait for a shard whose inbox is full; beyond, an error is logged.
+pub const PURGES_OWED_MAX: usize = 4_096;
+/// Names of a letter that a shard looks up in one tick.
+pub const PURGE_NAMES_PER_TICK_MAX: usize = 2_048;
+/// Slots that a shard looks at in one tick for connections that are to be closed.
+pub const PURGE_SLOTS_PER_TICK_MAX: u32 = 16_384;
+/// Connections that it closes in one tick because of that.
+pub const PURGE_CLOSES_PER_TICK_MAX: u32 = 2_048;
 /// Bytes of one text in a line of the audit log.
 pub const AUDIT_TEXT_BYTES_MAX: usize = 512;
 /// Tokens of operators that were used for a call and have not ended; beyond, calls that change anything are refused.
 pub const OPERATOR_TOKENS_SPENT_MAX: usize = 65_536;
 /// Longest life of such a token, exp - iat, in seconds.
 pub const OPERATOR_TOKEN_SECONDS_MAX: u64 = 600;
+/// Bytes of an answer that `longhaul admin` reads.
+pub const ADMIN_ANSWER_BYTES_MAX: u64 = 16 << 20;
 /// Threads for what the control plane does that takes long: reading files, asking for keys.
 pub const CONTROL_BLOCKING_THREADS_MAX: usize = 4;
 /// Bytes of a request's body at the control plane.
@@ -334,7 +352,7 @@ pub struct Limits {
     pub vehicles_max: u32,
 
     /// Vehicle ids that dashboards asked for and that never connected, over all fleets: made-up ids cannot keep vehicles
-    /// out.
+    /// out. One user may have as many as are left for all others: at most half.
     /// Allowed: 1 to 16000000.
     #[config(default = 200_000, validate = within::<1, VEHICLES_HARD_MAX>)]
     pub unseen_vehicles_max: u32,
@@ -466,6 +484,12 @@ pub struct Limits {
     /// Allowed: 1 to 2592000000.
     #[config(default = 86_400_000, validate = within::<1, COMMAND_TTL_MS_HARD_MAX>)]
     pub command_ttl_ms_max: u32,
+
+    /// Entries of the list of revoked tokens, from the file of auth.revocations and from calls together. A further one is
+    /// refused.
+    /// Allowed: 1 to 100000.
+    #[config(default = 10_000, validate = within::<1, REVOCATIONS_HARD_MAX>)]
+    pub revocations_max: usize,
 
     /// Acts that wait to be written to the audit log. A further one is counted and lost.
     /// Allowed: 16 to 1048576.

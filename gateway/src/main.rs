@@ -11,6 +11,8 @@
 //! - [`events`]: what must arrive: the event log, consumers, commands
 //! - [`state`]: what of it survives a restart, and passes to a successor
 //! - [`audit`]: who got in, who did not, and who did what, one line each
+//! - [`operator`]: the other end of orders: `longhaul admin`
+//! - [`revocations`]: whose tokens are not good any more
 //! - [`metrics`]: what is counted
 //! - [`control`]: health, readiness, metrics and drain over HTTP
 
@@ -22,7 +24,7 @@ use anyhow::{Context, anyhow};
 use clap::Parser;
 
 use crate::check::Verdict;
-use crate::cli::{CheckArgs, Cli, Command, ConfigArgs, RunArgs, TokenArgs};
+use crate::cli::{AdminArgs, CheckArgs, Cli, Command, ConfigArgs, RunArgs, TokenArgs};
 use crate::config::{Config, KeyAlgorithm, Overrides};
 use crate::limits::budget::{self, Load};
 use crate::session::keys::SigningKey;
@@ -43,6 +45,8 @@ mod fuzz;
 mod limits;
 mod logging;
 mod metrics;
+mod operator;
+mod revocations;
 mod server;
 mod session;
 mod shard;
@@ -66,6 +70,7 @@ fn main() -> ExitCode {
         Command::Config(args) => print_config(&args),
         Command::Check(args) => check(&args),
         Command::Token(args) => print_token(args),
+        Command::Admin(args) => order(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -216,6 +221,20 @@ fn print_token(args: TokenArgs) -> Result<(), Failure> {
     }
 }
 
+/// Gives an order to a running node, and prints what it answered.
+fn order(args: &AdminArgs) -> Result<(), Failure> {
+    let answered = operator::run(args).map_err(|error| Failure {
+        code: UNAVAILABLE,
+        error: Some(error),
+    })?;
+    print(&answered.says)?;
+    if answered.ok {
+        Ok(())
+    } else {
+        Err(Failure::told(NOT_DONE))
+    }
+}
+
 /// Help and version go to standard output and are no failure; everything else is a usage error.
 fn explain(error: &clap::Error) -> ExitCode {
     // With nowhere left to write to, the exit code still tells.
@@ -239,8 +258,11 @@ fn print(text: &str) -> Result<(), Failure> {
 
 /// `longhaul check` found something missing.
 const NOT_READY: u8 = 1;
+/// `longhaul admin`: the node did not do it.
+const NOT_DONE: u8 = 1;
 // The others as in sysexits.h.
 const USAGE: u8 = 64;
+const UNAVAILABLE: u8 = 69;
 const INTERNAL: u8 = 70;
 const CONFIG: u8 = 78;
 

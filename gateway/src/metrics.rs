@@ -8,6 +8,7 @@
 //! - `metrics/state.rs`: a table of the same kind, for the keeper of state
 //! - `metrics/log.rs`: another one, for the event log
 //! - `metrics/audit.rs`: another one, for the audit log
+//! - `metrics/revocations.rs`: another one, for the keeper of revocations
 //! - `metrics/census.rs`: who is connected
 //! - `metrics/penalty.rs`: who is kept out
 //! - `metrics/process.rs`: CPU, memory and descriptors of the process, read when scraped
@@ -28,6 +29,7 @@ mod family;
 mod log;
 mod penalty;
 mod process;
+mod revocations;
 mod shard;
 mod state;
 
@@ -40,6 +42,7 @@ pub use cell::{Counter, Gauge};
 pub use log::LogMetrics;
 pub use penalty::PenaltyMetrics;
 pub use process::ProcessMetrics;
+pub use revocations::RevocationMetrics;
 pub use shard::ShardMetrics;
 pub use state::StateMetrics;
 
@@ -50,6 +53,7 @@ pub struct Metrics {
     state: Arc<StateMetrics>,
     log: Arc<LogMetrics>,
     audit: Arc<AuditMetrics>,
+    revocations: Arc<RevocationMetrics>,
     process: Arc<ProcessMetrics>,
 }
 
@@ -63,6 +67,7 @@ impl Metrics {
             state: Arc::new(StateMetrics::default()),
             log: Arc::new(LogMetrics::default()),
             audit: Arc::new(AuditMetrics::default()),
+            revocations: Arc::new(RevocationMetrics::default()),
             process: Arc::new(ProcessMetrics::default()),
         })
     }
@@ -87,6 +92,11 @@ impl Metrics {
         Arc::clone(&self.audit)
     }
 
+    /// The counters of the keeper of revocations, for it alone to write.
+    pub fn revocations(&self) -> Arc<RevocationMetrics> {
+        Arc::clone(&self.revocations)
+    }
+
     /// The process's own metrics; a shard with its own descriptor table says so here.
     pub fn process(&self) -> &ProcessMetrics {
         &self.process
@@ -109,6 +119,7 @@ impl Collector for Metrics {
         StateMetrics::encode(slice::from_ref(&self.state), &mut encoder)?;
         LogMetrics::encode(slice::from_ref(&self.log), &mut encoder)?;
         AuditMetrics::encode(slice::from_ref(&self.audit), &mut encoder)?;
+        RevocationMetrics::encode(slice::from_ref(&self.revocations), &mut encoder)?;
         self.process.encode(&mut encoder)
     }
 }

@@ -36,7 +36,8 @@ use crate::{
     fleet::Fleet,
     limits,
     metrics::{Metrics, PenaltyMetrics},
-    session::{census::Census, penalty::PenaltyBox},
+    revocations::Keeper,
+    session::{census::Census, penalty::PenaltyBox, token::IdBounds},
     shard::{
         Shard, ShardConfig, ShardError, Shared,
         inbox::Inbox,
@@ -110,10 +111,22 @@ pub fn run(startup: Startup) -> anyhow::Result<()> {
         audit: Arc::clone(&audit),
         inboxes: Arc::clone(&inboxes),
     };
-    let mut reloader = Reloader::new(Arc::clone(&audit)).part("audit log", {
-        let audit = Arc::clone(&audit);
-        move || audit.reopen()
-    });
+    let echo = startup.echo();
+    let revocations = Keeper::new(
+        startup.revocations,
+        Arc::clone(&startup.trust),
+        Arc::clone(&inboxes),
+        metrics.revocations(),
+    );
+    let mut reloader = Reloader::new(Arc::clone(&audit))
+        .part("audit log", {
+            let audit = Arc::clone(&audit);
+            move || audit.reopen()
+        })
+        .part("revocations", {
+            let revocations = Arc::clone(&revocations);
+            move || revocations.reload()
+        });
     if let Some(certificates) = startup.certificates.clone() {
         reloader = reloader.part("certificates", move || {
             certificates
@@ -151,7 +164,7 @@ pub fn run(startup: Startup) -> anyhow::Result<()> {
         })
         .transpose()
         .context("cannot start the event log (events.directory)")?;
-    let shard_config = shard_config(config, address.actual, descriptors, startup.echo());
+    let shard_config = shard_config(config, address.actual, descriptors, echo);
     let health = Health::new(count, SHARD_STALE_AFTER, Instant::now());
     let (notify, notices) = channel();
     let mut registry = metrics.registry(&shared.census);
@@ -175,6 +188,8 @@ pub fn run(startup: Startup) -> anyhow::Result<()> {
         admin: Admin::new(
             Arc::clone(&startup.trust),
             audit,
+            Arc::clone(&revocations),
+            IdBounds::new(&config.limits),
             config.auth.leeway_s,
             audit::unix_ms() / 1_000,
         ),
@@ -201,6 +216,9 @@ pub fn run(startup: Startup) -> anyhow::Result<()> {
         (notify, notices),
     )?;
     drop(address);
+    let watch = revocations
+        .watch()
+        .context("cannot start the thread that watches revocations")?;
     let announce = state::announcer(Arc::clone(&shared.fleet), Arc::clone(&inboxes));
     let keeper = loaded
         .map(|loaded| loaded.start(announce))
@@ -224,6 +242,7 @@ pub fn run(startup: Startup) -> anyhow::Result<()> {
             }
         }
     });
+    drop(watch);
     if let Some(event_log) = event_log {
         event_log.stop();
     }

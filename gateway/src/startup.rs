@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::{Auth, Config};
+use crate::revocations::{self, RevocationsError};
 use crate::session::dev_key::{DevKey, DevKeyError};
 use crate::session::keys::{Key, KeyError};
 use crate::session::token::Verifier;
@@ -25,6 +26,8 @@ pub struct Startup {
     pub dev_key: Option<DevKey>,
     /// Where state is kept across restarts, if it is.
     pub state: Option<Arc<Folder>>,
+    /// What tokens are not good any more.
+    pub revocations: revocations::Loaded,
 }
 
 /// Why the server cannot start with these settings.
@@ -46,6 +49,9 @@ pub enum StartupError {
     /// The development key cannot be made.
     #[error(transparent)]
     DevKey(#[from] DevKeyError),
+    /// The list of revoked tokens cannot be used.
+    #[error(transparent)]
+    Revocations(#[from] RevocationsError),
     /// TLS cannot be set up.
     #[error("in tls")]
     Certificates(#[from] CertificatesError),
@@ -81,7 +87,13 @@ impl Startup {
             None => None,
             Some(directory) => Some(Arc::new(Folder::open(directory)?)),
         };
+        let revocations = revocations::load(
+            config.auth.revocations.as_deref(),
+            state.as_ref(),
+            &config.limits,
+        )?;
         Ok(Self {
+            revocations,
             config,
             trust,
             certificates,

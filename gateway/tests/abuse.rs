@@ -377,3 +377,220 @@ fn a_message_that_does_not_end_ends_its_connection() {
     }
     assert_eq!(truck.drain(), []);
 }
+
+fn hits(gateway: &Gateway, limit: &str) -> u64 {
+    value(
+        gateway,
+        &format!("longhaul_limit_hits_total{{limit=\"{limit}\"}}"),
+    )
+}
+
+/// Bytes that trickle in buy no time, and silence costs points.
+#[test]
+fn slow_requests_and_silence_end_and_lead_into_the_box() {
+    let gateway = start(&[
+        "connection.handshake_timeout_ms=500",
+        "abuse.points_max=20",
+        "abuse.stay_ms_min=600000",
+    ]);
+    let mut truck = Client::vehicle(&gateway, "truck-1");
+    let slow = dial_from("127.0.0.66", gateway.listen());
+    let trickling = std::thread::spawn({
+        let mut slow = slow.try_clone().expect("a descriptor");
+        // It is cut off while it still goes on.
+        move || {
+            while slow.write_all(b"x").is_ok() {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+    });
+    let mut answer = [0; 12];
+    (&slow).read_exact(&mut answer).expect("it is answered");
+    assert_eq!(&answer, b"HTTP/1.1 408");
+    trickling.join().expect("it has ended");
+
+    let silent: Vec<_> = (0..4)
+        .map(|_| dial_from("127.0.0.66", gateway.listen()))
+        .collect();
+    eventually("five that took too long are too many", || {
+        value(&gateway, "longhaul_penalties_total") == 1
+    });
+    drop(silent);
+    let token = upgrade(&gateway.vehicle_token("truck-2"));
+    assert_eq!(exchange_from("127.0.0.66", &gateway, &token).status, 429);
+    assert_eq!(hits(&gateway, "handshake_timeout_ms"), 5);
+    assert_eq!(offences(&gateway, "timeout"), 5);
+    truck.report(fix(1));
+    assert_eq!(truck.drain(), []);
+}
+
+/// What a client that was let in can do with its frames: each ends its connection with the code for it, is counted, and
+/// is an offence.
+#[test]
+fn bombs_and_floods_of_frames_end_their_own_connection_only() {
+    let gateway = start(&["abuse.points_max=0", "limits.messages_burst=100"]);
+    let mut watcher = Client::dashboard(&gateway, "me");
+    watcher.subscribe(watch(1, &["truck-1"]));
+    let ping: &[u8] = &[0x89, 0x80, 0, 0, 0, 0];
+    let fragment: &[u8] = &[0x00, 0x80, 0, 0, 0, 0];
+    let first: &[u8] = &[0x02, 0x80, 0, 0, 0, 0];
+    let mut encoder = longhaul_codec::Encoder::new();
+    let report = longhaul_codec::Position {
+        fix: fix(1),
+        vehicle_id: None,
+    };
+    let mut position = vec![0x82, 0, 0, 0, 0, 0];
+    position.extend_from_slice(encoder.message(&report.into()).payload());
+    position[1] = 0x80 | u8::try_from(position.len() - 6).expect("a short message");
+    let noise: &[u8] = &[0x82, 0x84, 0, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0x7F];
+    for (what, bytes, code, limit, offence) in [
+        (
+            "a gigabyte",
+            [0x82, 0xFF, 0, 0, 0, 0, 0x40, 0, 0, 0, 0, 0, 0, 0].to_vec(),
+            1009,
+            "message_bytes_max",
+            "frames",
+        ),
+        (
+            "a fragment bomb",
+            [first.to_vec(), fragment.repeat(1_100)].concat(),
+            1009,
+            "frames_per_message_max",
+            "frames",
+        ),
+        (
+            "a flood of positions",
+            position.repeat(5_000),
+            4029,
+            "messages_per_second_max",
+            "rate",
+        ),
+        // Nobody reads pongs and errors that fast: they are too many before the rate is.
+        (
+            "a ping flood",
+            ping.repeat(5_000),
+            4008,
+            "control_queue_max",
+            "rate",
+        ),
+        (
+            "a flood of noise",
+            noise.repeat(5_000),
+            4008,
+            "control_queue_max",
+            "rate",
+        ),
+    ] {
+        let (before, offended) = (hits(&gateway, limit), offences(&gateway, offence));
+        let mut client = Client::vehicle(&gateway, "attacker");
+        // The gateway may have closed before all of it is written.
+        let _ = client.socket().write_all(&bytes);
+        let code_said = loop {
+            match client.try_read() {
+                Ok(tungstenite::Message::Close(close)) => {
+                    break close.map(|close| close.code.into());
+                }
+                Ok(_) => {}
+                Err(error) => panic!("{what}: {error}"),
+            }
+        };
+        assert_eq!(code_said, Some(code), "{what}");
+        assert!(hits(&gateway, limit) > before, "{what}");
+        assert_eq!(offences(&gateway, offence), offended + 1, "{what}");
+    }
+    let mut truck = Client::vehicle(&gateway, "truck-1");
+    truck.report(fix(1));
+    assert_eq!(watcher.position().1, of(&truck, fix(1)));
+}
+
+/// A broken client sends nonsense at the rate of a good one: it is told each time, and in the end it is kept out.
+#[test]
+fn nonsense_is_answered_counted_and_held_against_its_address() {
+    let gateway = start(&[
+        "abuse.points_max=10",
+        "limits.messages_per_second_max=0",
+        "abuse.stay_ms_min=600000",
+    ]);
+    let binary = Client::vehicle(&gateway, "truck-1");
+    let json = Client::connect_json(&gateway, &gateway.vehicle_token("truck-2"));
+    let nonsense = [
+        tungstenite::Message::binary(vec![0xFF; 100]),
+        tungstenite::Message::text("{\"type\":\"Position\",\"fix\":[[[[[[["),
+    ];
+    for (mut client, nonsense) in [binary, json].into_iter().zip(nonsense) {
+        for _ in 0..200 {
+            client.send_frame(nonsense.clone());
+            client.error(longhaul_codec::ErrorCode::Malformed);
+        }
+        client.close();
+    }
+    assert_eq!(
+        value(&gateway, "longhaul_messages_in_total{kind=\"malformed\"}"),
+        400
+    );
+    // One in sixteen counts: of 400, three are all but certain.
+    assert!(offences(&gateway, "malformed") > 0);
+    assert_eq!(value(&gateway, "longhaul_penalties_total"), 1);
+}
+
+/// A million made-up ids: the user who asks gets half of what there is room for, and others and vehicles the rest.
+#[test]
+fn a_subscribe_bomb_leaves_room_for_others() {
+    let gateway = start(&[
+        "limits.unseen_vehicles_max=1000",
+        "limits.vehicles_max=100000",
+        "limits.bytes_per_second_max=0",
+        "limits.messages_per_second_max=0",
+    ]);
+    let mut bomber = Client::dashboard(&gateway, "bomber");
+    let mut refused = 0;
+    for request in 1..=40u32 {
+        let ids: Vec<String> = (0..100).map(|n| format!("made-up-{request}-{n}")).collect();
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        bomber.send(&watch(u64::from(request), &ids).into());
+        loop {
+            match bomber.next() {
+                longhaul_codec::Message::Names(_) => {}
+                longhaul_codec::Message::Ack(_) => break,
+                longhaul_codec::Message::Error(error) => {
+                    assert!(error.message.contains("unseen_vehicles_max"), "{error:?}");
+                    refused += 1;
+                    break;
+                }
+                other => panic!("neither taken nor refused: {other:?}"),
+            }
+        }
+    }
+    assert_eq!(refused, 35, "five hundred were taken");
+    assert!(hits(&gateway, "vehicles_max") >= 35);
+    // Under another connection it is the same user.
+    let mut again = Client::dashboard(&gateway, "bomber");
+    again.send(&watch(1, &["one-more"]).into());
+    again.error(longhaul_codec::ErrorCode::LimitReached);
+    let mut other = Client::dashboard(&gateway, "somebody else");
+    other.subscribe(watch(1, &["truck-1", "truck-2"]));
+    let mut truck = Client::vehicle(&gateway, "truck-1");
+    truck.report(fix(1));
+    assert_eq!(other.position(), ("truck-1".to_owned(), of(&truck, fix(1))));
+}
+
+#[test]
+fn a_request_that_is_too_long_costs_points() {
+    let gateway = start(&["abuse.points_max=20", "abuse.stay_ms_min=600000"]);
+    let token = upgrade(&gateway.vehicle_token("truck-1"));
+    let long = token.replace(
+        "Host:",
+        &format!("X-Filler: {}\r\nHost:", "x".repeat(9_000)),
+    );
+    for _ in 0..3 {
+        assert_eq!(exchange_from("127.0.0.66", &gateway, &long).status, 431);
+    }
+    assert_eq!(exchange_from("127.0.0.66", &gateway, &token).status, 429);
+    assert_eq!(
+        (
+            hits(&gateway, "header_bytes_max"),
+            offences(&gateway, "too_long")
+        ),
+        (3, 3)
+    );
+}

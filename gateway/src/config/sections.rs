@@ -233,6 +233,14 @@ pub struct Auth {
     /// If set, a token's `aud` claim must be or contain this.
     #[config(validate = short_text)]
     pub audience: Option<String>,
+
+    /// A file of tokens that are not good any more before their time, which is watched: who is in it is not let in, and is
+    /// closed within a second. It must be there, and may be empty; replace it by renaming another one to it. What is
+    /// revoked over the control plane is kept in the state folder and not here. One JSON object a line, such as
+    ///   {"fleet": "north", "subject": "truck-7", "issued_before": 1767225600, "reason": "stolen"}
+    /// docs/operations.md has the others. A relative name starts at this file's folder.
+    #[config(env = "LONGHAUL_REVOCATIONS", validate = named_path)]
+    pub revocations: Option<PathBuf>,
 }
 
 /// Where one key comes from.

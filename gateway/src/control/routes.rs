@@ -71,7 +71,7 @@ async fn drain(State(state): State<Arc<ControlState>>, request: Request) -> Resp
                 .admin
                 .admit(&parts.method, &parts.headers, now_ms / 1_000);
             let caller = admitted.map_err(|(error, operator)| {
-                act.who = operator.as_ref().map(admin::who).unwrap_or_default();
+                act.who = operator.as_deref().map(admin::who).unwrap_or_default();
                 error.into_response()
             })?;
             act.who = admin::who(&caller.0);

@@ -7,8 +7,9 @@ use crate::audit::Audit;
 use crate::config::Config;
 use crate::limits::CONTROL_CONNECTIONS_MAX;
 use crate::metrics::Metrics;
+use crate::revocations::Keeper;
 use crate::session::census::Census;
-use crate::session::token::Verifier;
+use crate::session::token::{IdBounds, Verifier};
 use crate::session::trust::Trust;
 
 fn registry(shards: usize) -> Registry {
@@ -19,6 +20,9 @@ fn registry(shards: usize) -> Registry {
 /// A state that answers nothing.
 fn nothing() -> ControlState {
     let config = Config::defaults().expect("defaults are good");
+    let trust = Trust::new(Verifier::new(Vec::new(), &config.auth, &config.limits));
+    let loaded = crate::revocations::load(None, None, &config.limits).expect("there is nothing");
+    let keeper = Keeper::new(loaded, Arc::clone(&trust), Arc::default(), Arc::default());
     ControlState {
         node: String::new(),
         health: Health::new(1, Duration::from_secs(1), Instant::now()),
@@ -26,8 +30,10 @@ fn nothing() -> ControlState {
         drain: Box::new(|_| false),
         reload: Box::new(Vec::new),
         admin: Admin::new(
-            Trust::new(Verifier::new(Vec::new(), &config.auth, &config.limits)),
+            Arc::clone(&trust),
             Audit::off(),
+            keeper,
+            IdBounds::new(&config.limits),
             0,
             0,
         ),

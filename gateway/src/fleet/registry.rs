@@ -26,6 +26,9 @@ pub const LOOKED_UP_BYTES: usize = size_of::<u32>();
 pub const FLEET_BYTES: usize =
     size_of::<Members>() + 2 * size_of::<(Box<str>, FleetId)>() + size_of::<AtomicU32>();
 
+/// What a vehicle weighs besides that never connected: who asked for it, and how many each asker has.
+pub const UNSEEN_BYTES: usize = size_of::<(u32, u64)>() + size_of::<(u64, u32)>() + 2;
+
 /// Vehicles that [`Registry::joined`] visits under one lock.
 const JOINED_PER_LOCK: u32 = 1_024;
 
@@ -37,12 +40,18 @@ pub enum RegistryError {
         "this node knows {0} vehicles, its limit (limits.vehicles_max); no further vehicle id is taken"
     )]
     Vehicles(u32),
-    /// The bound on ids that were only asked for is reached.
+    /// The share of those ids that were only asked for is reached which one asker may have.
     #[error(
-        "this node knows {0} vehicle ids that dashboards asked for and that never connected, its limit \
-         (limits.unseen_vehicles_max); is the list of vehicles right?"
+        "{own} of the vehicle ids that you asked for have never connected, and there is room for {free} more of all \
+         users (limits.unseen_vehicles_max): nobody may have more than is left for the others; is the list of vehicles \
+         right?"
     )]
-    Unseen(u32),
+    Unseen {
+        /// How many the asker has.
+        own: u32,
+        /// How many more there may be.
+        free: u32,
+    },
     /// `limits.fleets_max` is reached.
     #[error("this node knows {0} fleets, its limit (limits.fleets_max); no further fleet is taken")]
     Fleets(u32),
@@ -68,8 +77,10 @@ struct Inner {
     ids: Vec<u8>,
     /// Vehicle indexes, hashed by (fleet, id).
     by_id: HashTable<u32>,
-    /// Vehicles that a dashboard asked for and that never connected.
-    unseen: u32,
+    /// Vehicles that a dashboard asked for and that never connected, with who asked first.
+    unseen: HashMap<u32, u64>,
+    /// How many of these each asker has.
+    askers: HashMap<u64, u32>,
 }
 
 #[derive(Debug, Default)]
@@ -87,6 +98,33 @@ struct Entry {
 }
 
 impl Inner {
+    /// Holds a new id that was only asked for against the asker's share: it may have as many as are left for everybody
+    /// else, so that who asks for ever more gets half of all, and there is always room for another (dynamic thresholds;
+    /// Choudhury and Hahne, 1998).
+    fn admit_unseen(&mut self, index: u32, asker: u64, max: u32) -> Result<(), RegistryError> {
+        let free = max.saturating_sub(self.unseen.len() as u32);
+        let own = self.askers.get(&asker).copied().unwrap_or(0);
+        if own >= free {
+            return Err(RegistryError::Unseen { own, free });
+        }
+        self.unseen.insert(index, asker);
+        self.askers.insert(asker, own + 1);
+        Ok(())
+    }
+
+    /// An id that was only asked for belongs to a vehicle, after all.
+    fn seen(&mut self, index: u32) {
+        self.vehicles[index as usize].seen = true;
+        if let Some(asker) = self.unseen.remove(&index)
+            && let Some(own) = self.askers.get_mut(&asker)
+        {
+            *own -= 1;
+            if *own == 0 {
+                self.askers.remove(&asker);
+            }
+        }
+    }
+
     fn id(&self, index: u32) -> &str {
         let index = index as usize;
         let range = self.vehicles[index - 1].id_end as usize..self.vehicles[index].id_end as usize;
@@ -142,35 +180,50 @@ impl Registry {
         Ok(fleet)
     }
 
+    /// The fleet of this name, if it is known.
+    #[must_use]
+    pub fn find_fleet(&self, name: &str) -> Option<FleetId> {
+        self.lock().fleet_by_name.get(name).copied()
+    }
+
     /// The vehicle of this id in this fleet, which has a token to prove it; a new one is given the next index and joins
     /// its fleet.
     ///
     /// # Errors
     /// At the limit of vehicles.
     pub fn vehicle(&self, fleet: FleetId, id: &str) -> Result<VehicleIndex, RegistryError> {
-        self.intern(fleet, id, true)
+        self.intern(fleet, id, None)
     }
 
     /// The vehicle of this id in this fleet, which a dashboard asks for and which may not exist. Such ids have a bound
-    /// of their own, so that made-up ones cannot keep vehicles out.
+    /// of their own, so that made-up ones cannot keep vehicles out, and `asker` (any number that stands for a user) has a
+    /// share of it, so that one user's cannot keep out another's.
     ///
     /// # Errors
-    /// At either limit.
-    pub fn wish(&self, fleet: FleetId, id: &str) -> Result<VehicleIndex, RegistryError> {
-        self.intern(fleet, id, false)
+    /// At either limit, and at the asker's share.
+    pub fn wish(
+        &self,
+        fleet: FleetId,
+        asker: u64,
+        id: &str,
+    ) -> Result<VehicleIndex, RegistryError> {
+        self.intern(fleet, id, Some(asker))
     }
 
-    fn intern(&self, fleet: FleetId, id: &str, seen: bool) -> Result<VehicleIndex, RegistryError> {
+    fn intern(
+        &self,
+        fleet: FleetId,
+        id: &str,
+        asker: Option<u64>,
+    ) -> Result<VehicleIndex, RegistryError> {
         let hash = self.hasher.hash_one((fleet.0, id));
         let mut guard = self.lock();
         let inner = &mut *guard;
         let same =
             |&index: &u32| inner.vehicles[index as usize].fleet == fleet && inner.id(index) == id;
         if let Some(&index) = inner.by_id.find(hash, same) {
-            let entry = &mut inner.vehicles[index as usize];
-            if seen && !entry.seen {
-                entry.seen = true;
-                inner.unseen -= 1;
+            if asker.is_none() && !inner.vehicles[index as usize].seen {
+                inner.seen(index);
             }
             return Ok(VehicleIndex(index));
         }
@@ -181,15 +234,14 @@ impl Registry {
         if index > self.vehicles_max || fleet.0 as usize >= inner.fleets.len() {
             return Err(RegistryError::Vehicles(self.vehicles_max));
         }
-        if !seen && inner.unseen >= self.unseen_max {
-            return Err(RegistryError::Unseen(self.unseen_max));
+        if let Some(asker) = asker {
+            inner.admit_unseen(index, asker, self.unseen_max)?;
         }
-        inner.unseen += u32::from(!seen);
         inner.ids.extend_from_slice(id.as_bytes());
         inner.vehicles.push(Entry {
             fleet,
             id_end,
-            seen,
+            seen: asker.is_none(),
         });
         let mut by_id = std::mem::take(&mut inner.by_id);
         by_id.insert_unique(hash, index, |&other| {
@@ -341,11 +393,12 @@ mod tests {
     fn made_up_ids_keep_no_vehicle_out() {
         let registry = Registry::new(1, 10, 2);
         let fleet = registry.fleet("f").unwrap();
-        let ghost = registry.wish(fleet, "ghost").unwrap();
-        registry.wish(fleet, "truck").unwrap();
-        assert_eq!(registry.wish(fleet, "third"), Err(RegistryError::Unseen(2)));
+        let full = Err(RegistryError::Unseen { own: 0, free: 0 });
+        let ghost = registry.wish(fleet, 1, "ghost").unwrap();
+        registry.wish(fleet, 2, "truck").unwrap();
+        assert_eq!(registry.wish(fleet, 3, "third"), full);
         assert_eq!(
-            registry.wish(fleet, "ghost"),
+            registry.wish(fleet, 3, "ghost"),
             Ok(ghost),
             "a known one is no new wish"
         );
@@ -353,10 +406,29 @@ mod tests {
         registry.vehicle(fleet, "truck").unwrap();
         registry.vehicle(fleet, "truck").unwrap();
         assert!(
-            registry.wish(fleet, "fourth").is_ok(),
+            registry.wish(fleet, 4, "fourth").is_ok(),
             "the truck came, which made room for one"
         );
-        assert_eq!(registry.wish(fleet, "fifth"), Err(RegistryError::Unseen(2)));
+        assert_eq!(registry.wish(fleet, 5, "fifth"), full);
+    }
+
+    #[test]
+    fn one_users_made_up_ids_leave_room_for_those_of_others() {
+        let registry = Registry::new(1, 10_000, 1_000);
+        let fleet = registry.fleet("f").unwrap();
+        let takes = |asker: u64| {
+            let ids = (0..2_000).map(|n| format!("{asker}-{n}"));
+            ids.take_while(|id| registry.wish(fleet, asker, id).is_ok())
+                .count()
+        };
+        assert_eq!([takes(1), takes(2), takes(3)], [500, 250, 125]);
+        assert_eq!(takes(1), 500, "its own are known, and no more are taken");
+        // Most of the first one's come, which makes room for everybody.
+        for n in 0..400 {
+            registry.vehicle(fleet, &format!("1-{n}")).unwrap();
+        }
+        assert_eq!(takes(4), 263);
+        assert!(registry.wish(fleet, 1, "another").is_ok());
     }
 
     #[test]

@@ -26,6 +26,8 @@ shard_metrics! {
             closed_silent: cause = "silent",
             closed_slow: cause = "slow_consumer",
             closed_expired: cause = "token_expired",
+            closed_revoked: cause = "revoked",
+            closed_evicted: cause = "evicted",
             closed_taken_over: cause = "taken_over",
             closed_rate_limited: cause = "rate_limit",
             closed_unfinished: cause = "unfinished",

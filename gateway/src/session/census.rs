@@ -25,6 +25,14 @@ const STRIPES: usize = 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counted(u64);
 
+impl Counted {
+    /// What stands for it, in this process.
+    #[must_use]
+    pub fn number(self) -> u64 {
+        self.0
+    }
+}
+
 /// The counts.
 #[derive(Debug)]
 pub struct Census {

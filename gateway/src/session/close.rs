@@ -27,6 +27,11 @@ pub const SILENT: Close = Close {
     code: 4000,
     reason: "nothing heard for too long; send something, or answer pings",
 };
+/// An operator has closed this connection, and the peer may come back.
+pub const EVICTED: Close = Close {
+    code: 4003,
+    reason: "closed by an operator; reconnect",
+};
 /// The peer reads slower than the gateway has to write.
 pub const SLOW_CONSUMER: Close = Close {
     code: 4008,
@@ -51,4 +56,9 @@ pub const TAKEN_OVER: Close = Close {
 pub const TOKEN_EXPIRED: Close = Close {
     code: 4501,
     reason: "the token has expired; reconnect with a new one",
+};
+/// The token has been revoked.
+pub const REVOKED: Close = Close {
+    code: 4503,
+    reason: "the token has been revoked; do not come back with it",
 };

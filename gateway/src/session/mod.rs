@@ -15,6 +15,7 @@ pub mod origin;
 pub mod penalty;
 pub mod rate;
 pub mod rejection;
+pub mod revocation;
 pub mod rights;
 pub mod token;
 pub mod token_notes;

@@ -64,7 +64,7 @@ pub enum Offence {
     Malformed,
     /// A message that was begun and not ended.
     Unfinished,
-    /// Closed for sending far too much.
+    /// Closed for sending far too much, or for asking far more than it reads the answers of.
     Rate,
 }
 

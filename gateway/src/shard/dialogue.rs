@@ -373,6 +373,7 @@ impl Core {
         }
         if !connection.enqueue_within(frame, &self.config.limits) {
             self.metrics.limit_hit_control_queue.inc();
+            self.offend(key, Offence::Rate);
             self.close(key, close::SLOW_CONSUMER);
             return;
         }

@@ -13,6 +13,7 @@ use super::{
     connection::{Peer, Phase, Receive, holder},
     frame::Frame,
     ring::{Key, Ring},
+    witness::without_path,
 };
 use crate::{
     fleet::Extra,
@@ -38,6 +39,8 @@ impl Core {
             close::UNFINISHED => metrics.closed_unfinished.inc(),
             close::SILENT => metrics.closed_silent.inc(),
             close::SLOW_CONSUMER => metrics.closed_slow.inc(),
+            close::REVOKED => metrics.closed_revoked.inc(),
+            close::EVICTED => metrics.closed_evicted.inc(),
             close::TOKEN_EXPIRED => metrics.closed_expired.inc(),
             _ => metrics.closed_wrong_kind.inc(),
         }
@@ -71,7 +74,11 @@ impl Core {
             _ => metrics.refused_request.inc(),
         }
         self.witness_refusal(key, refusal, who);
-        tracing::debug!(status = refusal.status.as_u16(), reason = %refusal.reason, "refused an upgrade");
+        tracing::debug!(
+            status = refusal.status.as_u16(),
+            reason = without_path(refusal),
+            "refused an upgrade"
+        );
         self.offend_by(key, refusal.status);
         self.end_with(key, refusal.response());
         if let Some(connection) = self.connections.get_mut(key) {

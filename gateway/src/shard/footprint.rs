@@ -15,7 +15,7 @@ use super::{
     frame::Frame,
     handshake::MAY_FOLLOW_BYTES,
     inbox::{Changed, Letter},
-    outbound,
+    outbound, passes,
     preface::Clients,
     ring::{self, Completion, Key},
     slab::{self, Slab},
@@ -27,6 +27,8 @@ use crate::{events::Logged, session::census::Counted};
 pub const CONNECTION: usize = Slab::<Connection>::SLOT_BYTES;
 /// A slot's next moment of its token.
 pub const DEADLINE: usize = DEADLINE_BYTES;
+/// What of a connection's token is kept beside it.
+pub const PASS: usize = passes::PASS_BYTES;
 /// Slots that the slab makes at a time.
 pub const CONNECTIONS_PER_CHUNK: usize = slab::CHUNK;
 /// A slot on the list of those to be used again.

@@ -74,6 +74,13 @@ impl Core {
                     Ok(admitted) => admitted,
                     Err(refusal) => return self.refuse(key, &refusal),
                 };
+                if let Some(identity) = &admitted.identity
+                    && self.is_revoked(identity)
+                {
+                    let refusal =
+                        Refusal::unauthorized("the token has been revoked; ask for a new one");
+                    return self.refuse_as(key, &refusal, Some(identity));
+                }
                 match self.admit(key, &mut admitted, now) {
                     Err(refusal) => self.refuse_as(key, &refusal, admitted.identity.as_ref()),
                     Ok(speaker) => {
@@ -209,6 +216,7 @@ impl Core {
         }
         self.tell_latecomer(key);
         if let Some(identity) = &admitted.identity {
+            self.keep_pass(key, identity);
             self.witness_connect(key, identity);
         }
         Ok(speaker)

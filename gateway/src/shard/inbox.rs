@@ -8,6 +8,7 @@ use longhaul_filter_engine::{FleetId, VehicleIndex};
 
 use super::{
     leaving::Plan,
+    purge::Purge,
     ring::{Key, sys::Doorbell},
 };
 use crate::{
@@ -58,6 +59,8 @@ pub enum Letter {
     Several(Vec<Letter>),
     /// Another connection is this vehicle's own from now on.
     TakenOver(Key, VehicleIndex),
+    /// Close connections by whose they are.
+    Purge(Arc<Purge>),
     /// Close every connection, over a while, and end.
     Leave(Arc<Plan>),
     /// Close every connection now, and end.

@@ -19,6 +19,7 @@
 //! | `entrance`, `gate` | how many new connections come in, and whether a storm of them is under way |
 //! | `preface`, `offence` | whom a load balancer's connections are for; what is held against an address |
 //! | `ending`, [`leaving`] | how a connection ends, and how all of them do |
+//! | [`purge`], [`passes`] | closing connections whose token was revoked |
 //! | `witness` | what the audit log is told |
 //! | `sweep`, `stalls` | heartbeats and time-outs, a slice of the slab per tick |
 //! | `renewal`, `deadlines` | fresh tokens in place; when a token ends, to a quarter of a second |
@@ -54,8 +55,10 @@ mod offence;
 mod orders;
 mod outbound;
 pub mod pace;
+pub mod passes;
 mod preface;
 mod publish;
+pub mod purge;
 mod renewal;
 pub mod ring;
 mod route;
@@ -91,8 +94,10 @@ use self::{
     listener::Listener,
     offence::PenaltyLog,
     outbound::Outbound,
+    passes::Passes,
     preface::Clients,
     publish::Publishers,
+    purge::Purging,
     ring::{Completion, Key, Ring, RingConfig, RingError, sys::Doorbell},
     secure::Sessions,
     slab::Slab,
@@ -242,6 +247,9 @@ pub struct Core {
     sessions: Sessions,
     /// Addresses that are counted, by slot; empty if none are.
     addresses: Vec<Counted>,
+    /// What of each connection's token matters once it is in, by slot.
+    passes: Passes,
+    purging: Purging,
     clients: Clients,
     engine: Engine,
     /// What vehicles of this shard did in this tick.
@@ -321,6 +329,8 @@ impl Shard {
             connections: Slab::new(config.connections_max + REFUSALS_IN_FLIGHT_MAX),
             sessions: Sessions::new(shared.certificates),
             addresses: Vec::new(),
+            passes: Passes::default(),
+            purging: Purging::default(),
             clients: Clients::default(),
             engine: Engine::new(),
             out: Outbox::default(),
@@ -458,6 +468,7 @@ impl Core {
                 Letter::NewEpoch => self.new_epoch(),
                 Letter::LogOpen { first } => self.log_opened(first),
                 Letter::Several(_) => {}
+                Letter::Purge(purge) => self.purge(purge),
                 Letter::Leave(plan) => self.leave(plan),
                 Letter::Stop => self.stop(),
                 #[cfg(debug_assertions)]
@@ -470,7 +481,8 @@ impl Core {
                 | Letter::Committed(_) => {}
             }
         }
-        let more = self.announcing.is_some() || !self.out.command_news.is_empty();
+        let purges = self.go_on_purging();
+        let more = purges || self.announcing.is_some() || !self.out.command_news.is_empty();
         (exchanged.sent + exchanged.taken + exchanged.refused) as usize + count + usize::from(more)
     }
 }

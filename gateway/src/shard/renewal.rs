@@ -101,6 +101,10 @@ impl Core {
             let says = "the token is of another subject, fleet or role than this connection: connect anew with it";
             return Err(reject(ErrorCode::WrongIdentity, says.to_owned()));
         }
+        if self.is_revoked(&identity) {
+            let says = "the token has been revoked; the old one stays in force";
+            return Err(reject(ErrorCode::NotAllowed, says.to_owned()));
+        }
         Ok(identity)
     }
 
@@ -128,6 +132,8 @@ impl Core {
 
     /// What a fresh token changes: when the connection ends, and what its peer may do.
     fn renew(&mut self, key: Key, identity: &Identity, now: Now) {
+        self.keep_pass(key, identity);
+        self.witness_renewal(key, identity);
         self.token_in_force(key, identity.expires_unix, now);
         self.renew_rights(key, identity);
     }

@@ -104,7 +104,7 @@ impl Core {
                 wanted.whole |= whole_fleet;
                 self.check_size(fleet, request, &wanted, vehicles)?;
                 self.check_events(key, request, topics, events, replace)?;
-                let indexes = self.intern(fleet, request, vehicles)?;
+                let indexes = self.intern(key, fleet, request, vehicles)?;
                 wanted.vehicles.extend(&indexes);
                 self.name(key, vehicles, &indexes);
                 if self.flow(key).is_break() {
@@ -181,14 +181,19 @@ impl Core {
 
     /// The indexes of these ids. A vehicle that never connected is given one: its positions come once it reports.
     fn intern(
-        &self,
+        &mut self,
+        key: Key,
         fleet: FleetId,
         request: u64,
         vehicles: Ids<'_>,
     ) -> Result<Vec<u32>, Rejection> {
+        let connection = self.connections.get_mut(key);
+        let dashboard = connection.and_then(|connection| connection.dashboard_mut());
+        let asker = dashboard.map_or(0, |dashboard| dashboard.identity.number());
+        let registry = &self.fleet.registry;
         vehicles
             .iter()
-            .map(|id| self.fleet.registry.wish(fleet, id).map(|vehicle| vehicle.0))
+            .map(|id| registry.wish(fleet, asker, id).map(|vehicle| vehicle.0))
             .collect::<Result<_, _>>()
             .map_err(|error| {
                 Rejection::new(ErrorCode::LimitReached, request, error.to_string())

@@ -1,8 +1,6 @@
 //! What the audit log is told of connections. Nothing here is on the way of a message: it is asked when somebody comes,
 //! is refused, goes over a line, or is closed.
 
-use std::borrow::Cow;
-
 use longhaul_filter_engine::{FleetId, VehicleIndex};
 
 use super::{
@@ -19,6 +17,16 @@ use crate::{
     },
     websocket::Refusal,
 };
+
+/// Why an upgrade was refused, for whoever keeps it: the full text may quote the path, in which somebody may have put a
+/// token.
+pub(super) fn without_path(refusal: &Refusal) -> &str {
+    if refusal.status == http::StatusCode::NOT_FOUND {
+        "There is nothing at this path."
+    } else {
+        &refusal.reason
+    }
+}
 
 impl Core {
     /// An act on a connection, by whoever is at its other end: `who`, where a token has just been checked; else whom
@@ -76,7 +84,6 @@ impl Core {
     }
 
     /// Somebody has said a fresh token in place: `who` is who that makes it.
-    #[allow(dead_code, reason = "renewal in place comes next")]
     pub(super) fn witness_renewal(&mut self, key: Key, who: &Identity) {
         if let Some(act) = self.act(Kind::Renew, key, Some(who)) {
             self.audit.record(act);
@@ -86,15 +93,9 @@ impl Core {
     /// Somebody was not let in. `who`: by a token that was good, if it came to that.
     pub(super) fn witness_refusal(&mut self, key: Key, refusal: &Refusal, who: Option<&Identity>) {
         if let Some(act) = self.act(Kind::Refuse, key, who) {
-            let why = if refusal.status == http::StatusCode::NOT_FOUND {
-                // The full text quotes the path, in which somebody may have put a token.
-                Cow::Borrowed("There is nothing at this path.")
-            } else {
-                Cow::Owned(refusal.reason.clone())
-            };
             self.audit.record(Act {
                 status: refusal.status.as_u16(),
-                why: Some(why),
+                why: Some(without_path(refusal).to_owned().into()),
                 ..act
             });
         }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `positions.snapshot` | what the process that wrote it last knew |
 //! | `handover-<instance>-<n>` | from a draining process to the others; whoever takes it removes it |
+//! | `revocations.jsonl` | tokens that were revoked by calls (`revocations/`) |
 //! | `instance-<instance>` | locked as long as that process lives |
 //! | `lock` | locked for the moment in which names are compared and changed |
 //! | `*.refused` | a file that could not be used, set aside |
@@ -154,6 +155,22 @@ impl Folder {
             written,
             &format!("{HANDOVER}{:016x}-{number:06}", self.instance),
         )
+    }
+
+    /// Writes a file of another kind, in place of the one of that name, if there is one: all of it or nothing, and it
+    /// survives a power cut once this returns.
+    ///
+    /// # Errors
+    /// When writing or renaming fails. The old one is still there then.
+    pub fn replace(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        let mut file = tempfile::Builder::new()
+            .prefix(&format!("{TEMPORARY}{:016x}-", self.instance))
+            .tempfile_in(&self.path)?;
+        file.write_all(content)?;
+        file.as_file().sync_all()?;
+        file.persist(self.path.join(name))
+            .map_err(|error| error.error)?;
+        File::open(&self.path)?.sync_all()
     }
 
     fn publish(&self, written: Written, name: &str) -> io::Result<u64> {

@@ -158,7 +158,7 @@ fn a_snapshot_brings_back_positions_and_since_when_vehicles_are_gone() {
     first.disconnect("bus", clock.at(300));
     first.report("tram", 20);
     let berlin = first.fleet.registry.fleet("berlin").unwrap();
-    first.fleet.registry.wish(berlin, "ghost").unwrap();
+    first.fleet.registry.wish(berlin, 1, "ghost").unwrap();
     first.fleet.registry.fleet("empty").unwrap();
     keeper.step(clock.at(29_999));
     assert!(names(&folder).is_empty(), "it is not time yet");

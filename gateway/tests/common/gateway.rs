@@ -197,6 +197,16 @@ impl Gateway {
         self.token("dashboard", FLEET, user)
     }
 
+    /// A fresh token for an operator of the whole node, or of one fleet.
+    pub fn operator_token(&self, fleet: Option<&str>) -> String {
+        let key = self.key();
+        let key = key.to_str().expect("temporary folders have plain names");
+        let mut all = vec!["token", "--role", "operator", "--subject", "ada"];
+        all.extend(["--ttl", "60s", "--dev-key", key]);
+        all.extend(fleet.into_iter().flat_map(|fleet| ["--fleet", fleet]));
+        longhaul(&all)
+    }
+
     /// A token that this gateway accepts.
     pub fn token(&self, role: &str, fleet: &str, subject: &str) -> String {
         let key = self.key();
@@ -256,15 +266,28 @@ pub fn bound_to_this_thread(program: impl AsRef<std::ffi::OsStr>) -> Command {
 
 /// Makes a token with `longhaul token` and these arguments.
 pub fn token(arguments: &[&str], role: &str, fleet: &str, subject: &str) -> String {
+    let mut all = vec![
+        "token",
+        "--role",
+        role,
+        "--fleet",
+        fleet,
+        "--subject",
+        subject,
+    ];
+    all.extend(arguments);
+    longhaul(&all)
+}
+
+/// Runs the binary, which must succeed, and gives what it prints.
+pub fn longhaul(arguments: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_longhaul"))
-        .arg("token")
-        .args(["--role", role, "--fleet", fleet, "--subject", subject])
         .args(arguments)
         .output()
         .expect("the binary runs");
     assert!(output.status.success(), "{output:?}");
-    let token = String::from_utf8(output.stdout).expect("a token is text");
-    token.trim_end().to_owned()
+    let said = String::from_utf8(output.stdout).expect("it is text");
+    said.trim_end().to_owned()
 }
 
 /// Keeps what the gateway logs, and passes on the line that says that it is ready.

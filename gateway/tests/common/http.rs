@@ -87,6 +87,28 @@ pub fn upgrade(token: &str) -> String {
     )
 }
 
+/// Makes an admin call, with a token if there is one. An empty body is none.
+pub fn admin(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    token: Option<&str>,
+    body: &str,
+) -> Answer {
+    let bearer = token.map(|token| format!("Authorization: Bearer {token}\r\n"));
+    let kind = if body.is_empty() {
+        String::new()
+    } else {
+        let length = body.len();
+        format!("Content-Type: application/json\r\nContent-Length: {length}\r\n")
+    };
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{}{kind}\r\n{body}",
+        bearer.unwrap_or_default()
+    );
+    exchange(address, request.as_bytes())
+}
+
 /// What `/metrics` says, by series: name and labels as they stand there.
 pub struct Metrics(String);
 

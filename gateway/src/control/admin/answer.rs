@@ -6,7 +6,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use serde::{Serialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
 /// Why a call was not carried out, in words for whoever made it.
@@ -29,7 +29,6 @@ impl AdminError {
     }
 
     /// 400: the body or the address is wrong.
-    #[allow(dead_code, reason = "for the calls that come next")]
     pub fn wrong(says: impl Into<String>) -> AdminError {
         AdminError::new(StatusCode::BAD_REQUEST, says)
     }
@@ -63,17 +62,10 @@ impl IntoResponse for AdminError {
     }
 }
 
-/// A call that was carried out.
-#[allow(dead_code, reason = "for the calls that come next")]
-pub fn done(status: StatusCode, says: &impl Serialize) -> Response {
-    (status, axum::Json(says)).into_response()
-}
-
 /// A body in JSON.
 ///
 /// A page that a browser shows cannot say `application/json` without asking first, and nobody answers that it may.
 #[derive(Debug)]
-#[allow(dead_code, reason = "for the calls that come next")]
 pub struct Body<T>(pub T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {

@@ -13,7 +13,7 @@ use axum::{
 };
 
 use super::{
-    Admin, ControlState,
+    Admin, ControlState, NO_SUCH_CALL,
     answer::{AdminError, Why},
     spent::SpentError,
 };
@@ -36,7 +36,6 @@ impl Caller {
     ///
     /// # Errors
     /// 403: the operator is another fleet's.
-    #[allow(dead_code, reason = "for the calls that come next")]
     pub fn over_fleet(&self, fleet: &str) -> Result<(), AdminError> {
         match &self.0.fleet {
             None => Ok(()),
@@ -82,7 +81,7 @@ impl Admin {
         method: &Method,
         headers: &HeaderMap,
         now_unix: u64,
-    ) -> Result<Caller, (AdminError, Option<Operator>)> {
+    ) -> Result<Caller, (AdminError, Option<Box<Operator>>)> {
         if headers.contains_key(header::ORIGIN) {
             return Err((AdminError::forbidden("not for web pages"), None));
         }
@@ -102,9 +101,14 @@ impl Admin {
                 };
                 refused(status, error.to_string())
             })?;
+        if self.trust.revocations().hit_operator(&operator).is_some() {
+            let says = "the token has been revoked; ask for a new one";
+            let error = AdminError::new(StatusCode::UNAUTHORIZED, says);
+            return Err((error, Some(Box::new(operator))));
+        }
         if !method.is_safe() {
             self.use_up(&operator, now_unix)
-                .map_err(|error| (error, Some(operator.clone())))?;
+                .map_err(|error| (error, Some(Box::new(operator.clone()))))?;
         }
         Ok(Caller(operator))
     }
@@ -171,7 +175,7 @@ pub(super) async fn guard(
             next.run(request).await
         }
         Err((error, operator)) => {
-            act.who = operator.as_ref().map_or_else(Who::default, who);
+            act.who = operator.as_deref().map_or_else(Who::default, who);
             error.into_response()
         }
     };
@@ -188,8 +192,8 @@ pub(super) async fn guard(
 pub(in crate::control) fn of_call(request: &Request, now_ms: u64) -> Act {
     // Without the query, which no call needs, and not the path of a call that there is not: nobody knows what is in it.
     let path = match request.extensions().get::<MatchedPath>() {
-        Some(_) => request.uri().path(),
-        None => "(no such call)",
+        Some(call) if call.as_str() != NO_SUCH_CALL => request.uri().path(),
+        _ => "(no such call)",
     };
     Act {
         peer: request.extensions().get().map(|Peer(address)| *address),

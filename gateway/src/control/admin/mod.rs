@@ -16,6 +16,7 @@
 
 mod answer;
 mod guard;
+mod revocations;
 mod spent;
 
 use std::sync::{Arc, Mutex};
@@ -26,19 +27,20 @@ use axum::{
     http::StatusCode,
     middleware::from_fn_with_state,
     response::{IntoResponse, Response},
-    routing::post,
+    routing::{any, get, post},
 };
 use serde_json::json;
 
 pub(super) use self::guard::{Peer, of_call, who};
 use self::spent::Spent;
-#[allow(unused_imports, reason = "for the calls that come next")]
-pub use self::{
-    answer::{AdminError, Body, done},
-    guard::Caller,
-};
+pub use self::{answer::AdminError, guard::Caller};
 use super::ControlState;
-use crate::{audit::Audit, limits::OPERATOR_TOKENS_SPENT_MAX, session::trust::Trust};
+use crate::{
+    audit::Audit,
+    limits::OPERATOR_TOKENS_SPENT_MAX,
+    revocations::Keeper,
+    session::{token::IdBounds, trust::Trust},
+};
 
 /// What admin calls rest on.
 pub struct Admin {
@@ -46,19 +48,32 @@ pub struct Admin {
     pub trust: Arc<Trust>,
     /// Hears of every call.
     pub audit: Arc<Audit>,
+    /// How long ids may be.
+    pub bounds: IdBounds,
     /// Seconds by which a token's times may be off (auth.leeway_s).
     pub leeway_s: u64,
     /// When this process started, in seconds since the Unix epoch: it cannot know which older tokens were used.
     pub started_unix: u64,
+    /// What tokens are not good any more.
+    pub revocations: Arc<Keeper>,
     spent: Mutex<Spent>,
 }
 
 impl Admin {
     /// No token has been used.
-    pub fn new(trust: Arc<Trust>, audit: Arc<Audit>, leeway_s: u64, started_unix: u64) -> Admin {
+    pub fn new(
+        trust: Arc<Trust>,
+        audit: Arc<Audit>,
+        revocations: Arc<Keeper>,
+        bounds: IdBounds,
+        leeway_s: u64,
+        started_unix: u64,
+    ) -> Admin {
         Admin {
             trust,
             audit,
+            revocations,
+            bounds,
             leeway_s,
             started_unix,
             spent: Mutex::new(Spent::new(OPERATOR_TOKENS_SPENT_MAX)),
@@ -66,11 +81,21 @@ impl Admin {
     }
 }
 
+/// Everything else below `/admin`: who asks for it needs a token, too.
+const NO_SUCH_CALL: &str = "/admin/{*call}";
+
 /// The calls, below `/admin`.
 pub(super) fn router(state: &Arc<ControlState>) -> Router<Arc<ControlState>> {
     Router::new()
         .route("/admin/reload", post(reload))
-        .fallback(nothing_here)
+        .route("/admin/evict", post(revocations::evict))
+        .route(
+            "/admin/revocations",
+            get(revocations::list)
+                .post(revocations::add)
+                .delete(revocations::remove),
+        )
+        .route(NO_SUCH_CALL, any(nothing_here))
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(Arc::clone(state), guard::guard))
 }

@@ -17,7 +17,18 @@ fn admin() -> Admin {
     let config = Config::defaults().expect("defaults are good");
     let key = Key::hs256(&SECRET, None).expect("a key");
     let verifier = Verifier::new(vec![key], &config.auth, &config.limits);
-    Admin::new(Trust::new(verifier), Audit::off(), 30, NOW - 300)
+    let trust = Trust::new(verifier);
+    let loaded =
+        crate::revocations::load(None, None, &config.limits).expect("there is nothing to load");
+    let keeper = Keeper::new(loaded, Arc::clone(&trust), Arc::default(), Arc::default());
+    Admin::new(
+        trust,
+        Audit::off(),
+        keeper,
+        IdBounds::new(&config.limits),
+        30,
+        NOW - 300,
+    )
 }
 
 fn token(role: Bearer, fleet: Option<&str>, issued: u64, seconds: u64) -> String {

@@ -33,6 +33,14 @@ impl Sheet<'_> {
             slab,
             "a slot in its shard's slab each: counters, buckets, who it is; no buffer",
         );
+        let pass = (slots, size(shard::PASS));
+        self.add(
+            part,
+            "tokens of connections",
+            pass,
+            pass,
+            "by slot: a token's id, hashed, and when it was issued, for revocations",
+        );
         let by_slot = (
             self.in_shards(connections, grown),
             self.in_shards(connections, growing),
@@ -183,6 +191,14 @@ impl Sheet<'_> {
             (buckets(known), each),
             (rehashing(max), each),
             "a hash table of indexes",
+        );
+        let unseen_max = u64::from(self.config.limits.unseen_vehicles_max).min(max);
+        self.add(
+            part,
+            "ids never seen",
+            NOTHING,
+            (rehashing(unseen_max), size(registry::UNSEEN_BYTES)),
+            "limits.unseen_vehicles_max: who asked for each, and how many each user has",
         );
         let fixed = size(interest::MASKS_PER_FLEET * interest::MASK_BYTES);
         self.add(

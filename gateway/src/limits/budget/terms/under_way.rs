@@ -11,10 +11,11 @@ use crate::{
         AUDIT_TEXT_BYTES_MAX, CONTROL_BODY_BYTES_MAX, CONTROL_CONNECTIONS_MAX,
         CONTROL_HEADER_BYTES_MAX, DRAIN_TEXT_BYTES_MAX, ERROR_TEXT_BYTES_MAX, EVERY_BACKLOG_MAX,
         MESSAGE_OVERHEAD_BYTES, MESSAGES_PER_INTERVAL_MAX, NAMES_PER_MESSAGE_MAX,
-        PRESENCE_PER_MESSAGE_MAX, RETRY_AFTER_MAX_S, VEHICLE_ANSWER_BYTES_MAX, VEHICLE_ANSWERS_MAX,
-        budget::Part,
+        PRESENCE_PER_MESSAGE_MAX, RETRY_AFTER_MAX_S, REVOCATION_REASON_BYTES_MAX,
+        VEHICLE_ANSWER_BYTES_MAX, VEHICLE_ANSWERS_MAX, budget::Part,
     },
     server::EXECUTOR_IO_MEMORY,
+    session::revocation::Revocation,
     shard::footprint as shard,
     state::ANNOUNCED_AT_ONCE,
     websocket::{Refusal, UNFINISHED_BYTES},
@@ -24,6 +25,9 @@ use crate::{
 const JSON_PER_BYTE: u64 = 6;
 /// An id has no control characters, so that a byte of it is escaped as two.
 const JSON_PER_ID_BYTE: u64 = 2;
+
+/// Lists of revocations that there are at a time: read, changed, written, in force, and the one before.
+const REVOCATION_COPIES: u64 = 5;
 
 impl Sheet<'_> {
     pub(super) fn shards(&mut self) {
@@ -83,6 +87,19 @@ impl Sheet<'_> {
                 size(CONTROL_HEADER_BYTES_MAX + CONTROL_BODY_BYTES_MAX),
             ),
             "requests that are served at once",
+        );
+        let entry = size(size_of::<Revocation>() + REVOCATION_REASON_BYTES_MAX)
+            + limits.fleet_id_bytes_max as u64
+            + limits.vehicle_id_bytes_max as u64;
+        self.add(
+            part,
+            "revocations",
+            NOTHING,
+            (
+                (limits.revocations_max as u64).saturating_mul(REVOCATION_COPIES + shards),
+                entry,
+            ),
+            "limits.revocations_max: as they were read, in force, while they are exchanged, and on their way in each shard",
         );
         if config.audit.file.is_some() {
             let texts = size(2 * AUDIT_TEXT_BYTES_MAX)
