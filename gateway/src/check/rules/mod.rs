@@ -27,6 +27,7 @@ pub fn judge(config: &Config, shards: u64, facts: &Facts) -> Vec<Finding> {
         network::kernel_tls(facts),
     ];
     findings.extend(storage::keys(facts));
+    findings.extend(storage::certificates(config, facts));
     findings.extend(storage::folders(config, facts));
     findings
 }
