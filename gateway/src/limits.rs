@@ -174,6 +174,28 @@ pub const COMMANDS_BYTES_HARD_MIN: u64 = 2_097_152;
 pub const COMMAND_PAYLOAD_BYTES_HARD_MAX: u64 = 1_048_576;
 /// Hard maximum of `limits.command_ttl_ms_max`: 30 days.
 pub const COMMAND_TTL_MS_HARD_MAX: u64 = 2_592_000_000;
+/// Bytes of a key's file.
+pub const KEY_FILE_BYTES_MAX: u64 = 65_536;
+/// Sets of keys in the configuration.
+pub const KEY_SETS_MAX: usize = 8;
+/// Keys in one set.
+pub const KEYS_PER_SET_MAX: usize = 64;
+/// Bytes of a set, in a file or as fetched.
+pub const KEY_SET_BYTES_MAX: u64 = 262_144;
+/// Bytes of a key's id (`kid`).
+pub const KID_BYTES_MAX: usize = 256;
+/// Keys that one token is checked with at most: the first that fit it, in the order of the configuration.
+pub const KEYS_TRIED_MAX: usize = 16;
+/// How long fetching a set of keys may take in all.
+pub const KEY_FETCH_TIMEOUT: Duration = Duration::from_secs(10);
+/// The shortest time between two fetches of a set because of tokens whose key is not known.
+pub const KEY_FETCH_EARLY: Duration = Duration::from_secs(10);
+/// The first pause after a fetch that failed; each further one is twice as long.
+pub const KEY_FETCH_RETRY_MIN: Duration = Duration::from_secs(1);
+/// The longest.
+pub const KEY_FETCH_RETRY_MAX: Duration = Duration::from_secs(60);
+/// `Retry-After` of an upgrade whose token may be of a key that has not been fetched yet, in seconds.
+pub const RETRY_KEYS_S: u32 = 5;
 /// Fresh tokens that one connection may present in a minute.
 pub const RENEWALS_PER_MINUTE_MAX: u8 = 6;
 /// Bytes of a token. An upgrade request holds none longer than `limits.header_bytes_max`.
@@ -233,6 +255,9 @@ pub const CONTROL_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 pub const CONTROL_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a stopping control plane waits for answers under way.
 pub const CONTROL_STOP_TIMEOUT: Duration = Duration::from_secs(2);
+
+// Every key of the configuration that has no `kid` can be tried.
+const _: () = assert!(crate::config::KEYS_HARD_MAX <= KEYS_TRIED_MAX);
 
 // The last index is `u32::MAX - 1`: `u32::MAX` stands for "the whole fleet" in Ack.watching.
 const _: () = assert!(VEHICLES_HARD_MAX < u32::MAX as u64);

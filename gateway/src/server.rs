@@ -123,6 +123,13 @@ pub fn run(startup: Startup) -> anyhow::Result<()> {
             let audit = Arc::clone(&audit);
             move || audit.reopen()
         })
+        .part("keys", {
+            let keys = Arc::clone(&startup.keys);
+            move || {
+                let done = keys.reload();
+                done.map_err(|error| format!("{:#}", anyhow::Error::from(error)))
+            }
+        })
         .part("revocations", {
             let revocations = Arc::clone(&revocations);
             move || revocations.reload()
@@ -206,6 +213,10 @@ pub fn run(startup: Startup) -> anyhow::Result<()> {
         }),
     };
     let control = control::spawn(config.control.listen, Arc::new(control_state))?;
+    startup
+        .keys
+        .start(metrics.keys())
+        .context("cannot start the thread that fetches keys")?;
     let mut shards = Shards::start(
         config,
         &shard_config,
@@ -249,6 +260,7 @@ pub fn run(startup: Startup) -> anyhow::Result<()> {
     if let Some(keeper) = keeper {
         keeper.stop();
     }
+    startup.keys.stop();
     control.stop();
     if let Some(audit_log) = audit_log {
         audit_log.stop();

@@ -1,4 +1,5 @@
-//! Session tokens: JSON Web Tokens (RFC 7519), signed with Ed25519 (`EdDSA`, RFC 8037) or HMAC (`HS256`, RFC 7518).
+//! Session tokens: JSON Web Tokens (RFC 7519), signed with Ed25519 (`EdDSA`, RFC 8037), ECDSA on P-256 (`ES256`), RSA
+//! (`RS256`) or HMAC (`HS256`, all RFC 7518).
 //!
 //! | claim | meaning |
 //! |---|---|
@@ -19,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
+use std::sync::Arc;
 
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, Header, Validation, decode, decode_header};
@@ -26,10 +28,11 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::grants::{self, Grants};
+use super::hint::KeyHint;
 use super::keys::Key;
 use super::rights::Rights;
 use crate::config::Auth;
-use crate::limits::{Limits, TOKEN_BYTES_MAX};
+use crate::limits::{KEYS_TRIED_MAX, Limits, TOKEN_BYTES_MAX};
 
 /// The roles as they stand in a token.
 pub(super) const VEHICLE: &str = "vehicle";
@@ -86,7 +89,6 @@ pub struct Identity {
 }
 
 /// Who may give orders to the node, by its token alone.
-#[allow(dead_code, reason = "for the admin API")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Operator {
     /// The fleet that it is bound to; none: the whole node.
@@ -106,7 +108,7 @@ pub struct Operator {
 pub enum TokenError {
     /// Not three base64url parts, or a header that is no JWT header of a known algorithm.
     #[error(
-        "the token is not a signed JWT: three base64url parts joined by dots, its header naming EdDSA or HS256"
+        "the token is not a signed JWT: three base64url parts joined by dots, its header naming EdDSA, ES256, RS256 or HS256"
     )]
     Malformed,
     /// The header demands an extension (RFC 7515 §4.1.11); none is known here.
@@ -145,7 +147,6 @@ pub enum TokenError {
     Operator,
     /// A vehicle or a dashboard where an operator belongs.
     #[error("the token's claim `role` is not \"operator\", and only an operator may do this")]
-    #[allow(dead_code, reason = "for the admin API")]
     NotOperator,
     /// A list has too many entries.
     #[error("the token's claim `{claim}` has {count} entries, allowed: {count_max}")]
@@ -168,6 +169,19 @@ pub enum TokenError {
     /// The whole token is too long.
     #[error("the token has {0} bytes, allowed: {TOKEN_BYTES_MAX}")]
     TooLarge(usize),
+    /// Its keys may be among those that have not been fetched yet.
+    #[error("the keys that this token may be signed with have not been fetched yet; come back")]
+    KeysPending,
+    /// It lasts longer than tokens may.
+    #[error(
+        "the token lasts {seconds} s from `iat` to `exp`, allowed: {seconds_max} (auth.lifetime_max_s)"
+    )]
+    LastsTooLong {
+        /// How long.
+        seconds: u64,
+        /// The bound.
+        seconds_max: u64,
+    },
     /// It was issued in the future.
     #[error("the token was issued {seconds} s in the future; does a clock run wrong?")]
     IssuedLater {
@@ -215,9 +229,14 @@ pub enum TokenError {
 pub struct Verifier {
     keys: Vec<(Key, Validation)>,
     leeway_s: u64,
+    lifetime_max_s: u64,
     issuer: Option<String>,
     audience: Option<String>,
     bounds: IdBounds,
+    /// Who is told of tokens whose key is not there.
+    hint: Option<Arc<KeyHint>>,
+    /// Some keys have not been fetched yet.
+    pending: bool,
 }
 
 /// How long the ids in a token may be.
@@ -260,9 +279,23 @@ impl Verifier {
         Self {
             keys: keys.into_iter().map(with_validation).collect(),
             leeway_s: auth.leeway_s,
+            lifetime_max_s: auth.lifetime_max_s,
             issuer: auth.issuer.clone(),
             audience: auth.audience.clone(),
             bounds: IdBounds::new(limits),
+            hint: None,
+            pending: false,
+        }
+    }
+
+    /// The same, with more keys elsewhere. `pending`: some of them have not been fetched yet, so that a token that no key
+    /// is for may be good all the same.
+    #[must_use]
+    pub fn with_more_elsewhere(self, hint: Arc<KeyHint>, pending: bool) -> Self {
+        Self {
+            hint: Some(hint),
+            pending,
+            ..self
         }
     }
 
@@ -279,7 +312,6 @@ impl Verifier {
     ///
     /// # Errors
     /// The first thing that is wrong with the token; that of anybody else is [`TokenError::NotOperator`].
-    #[allow(dead_code, reason = "for the admin API")]
     pub fn verify_operator(&self, token: &str, now_unix: u64) -> Result<Operator, TokenError> {
         let (claims, times) = self.checked_claims(token, now_unix)?;
         self.operator(claims, times)
@@ -309,14 +341,20 @@ impl Verifier {
             (false, Some(_)) => key.kid().is_none(),
             (false, None) => true,
         };
+        if (header.kid.is_some() && !kid_is_known || self.keys.is_empty())
+            && let Some(hint) = &self.hint
+        {
+            hint.raise();
+        }
         let mut refusal = match (&header.kid, self.keys.iter().any(|(key, _)| fits(key))) {
             (Some(_), false) => TokenError::UnknownKey,
             _ => TokenError::Algorithm(header.alg),
         };
-        for (key, validation) in &self.keys {
-            if !fits(key) || key.algorithm() != header.alg {
-                continue;
-            }
+        let fitting = self
+            .keys
+            .iter()
+            .filter(|(key, _)| fits(key) && key.algorithm() == header.alg);
+        for (key, validation) in fitting.take(KEYS_TRIED_MAX) {
             match decode::<Claims>(token, key.decoding(), validation) {
                 Ok(data) => return Ok(data.claims),
                 Err(error) => match error.kind() {
@@ -327,7 +365,11 @@ impl Verifier {
                 },
             }
         }
-        Err(refusal)
+        Err(if self.pending {
+            TokenError::KeysPending
+        } else {
+            refusal
+        })
     }
 
     fn check_times(&self, claims: &Claims, now_unix: u64) -> Result<Times, TokenError> {
@@ -352,10 +394,24 @@ impl Verifier {
             Some(issued) if issued > latest => Err(TokenError::IssuedLater {
                 seconds: issued - now_unix,
             }),
-            _ => Ok(Times {
+            _ => self.check_lifetime(Times {
                 expires_unix,
                 issued_unix,
             }),
+        }
+    }
+
+    fn check_lifetime(&self, times: Times) -> Result<Times, TokenError> {
+        if self.lifetime_max_s == 0 {
+            return Ok(times);
+        }
+        let issued = times.issued_unix.ok_or(TokenError::Missing("iat"))?;
+        match times.expires_unix.saturating_sub(issued) {
+            seconds if seconds > self.lifetime_max_s => Err(TokenError::LastsTooLong {
+                seconds,
+                seconds_max: self.lifetime_max_s,
+            }),
+            _ => Ok(times),
         }
     }
 
@@ -425,7 +481,6 @@ impl Verifier {
         })
     }
 
-    #[allow(dead_code, reason = "for the admin API")]
     fn operator(&self, claims: Claims, times: Times) -> Result<Operator, TokenError> {
         let role = text("role", claims.role)?.ok_or(TokenError::Missing("role"))?;
         match role.as_str() {
