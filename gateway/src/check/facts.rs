@@ -67,6 +67,10 @@ pub fn read(config: &Config) -> Facts {
         let secret = key.algorithm == KeyAlgorithm::Hs256;
         FileFact::read("auth.keys", &key.file, secret)
     });
+    let of_sets = config.auth.key_sets.iter().filter_map(|set| {
+        let file = set.file.as_deref()?;
+        Some(FileFact::read("auth.key_sets", file, false))
+    });
     let shown = &config.tls.certificates;
     let of_certificates = shown
         .iter()
@@ -108,7 +112,7 @@ pub fn read(config: &Config) -> Facts {
         now_unix: SystemTime::UNIX_EPOCH
             .elapsed()
             .map_or(0, |since| since.as_secs() as i64),
-        keys: of_tokens.chain(of_certificates).collect(),
+        keys: of_tokens.chain(of_sets).chain(of_certificates).collect(),
         certificates: shown
             .iter()
             .map(|shown| CertificateFact::read(&shown.chain))

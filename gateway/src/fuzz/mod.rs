@@ -6,6 +6,7 @@
 
 mod config;
 mod frames;
+mod jwks;
 mod proxy;
 mod tls;
 mod token;

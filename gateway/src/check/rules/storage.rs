@@ -15,7 +15,15 @@ const STATE_BYTES_MIN: u64 = 256 << 20;
 const CERTIFICATE_DAYS_MIN: i64 = 14;
 const DAY_S: i64 = 86_400;
 
-pub fn keys(facts: &Facts) -> Vec<Finding> {
+pub fn keys(config: &Config, facts: &Facts) -> Vec<Finding> {
+    if config.auth.keys.is_empty() && config.auth.key_sets.is_empty() {
+        let none = Finding::warn(
+            "keys",
+            "none is configured for tokens: the gateway starts only with --dev",
+            "name one in auth.keys, or a set of them in auth.key_sets",
+        );
+        return facts.keys.iter().map(key).chain([none]).collect();
+    }
     facts.keys.iter().map(key).collect()
 }
 

@@ -5,12 +5,19 @@ use std::path::PathBuf;
 use super::*;
 use crate::check::files::{CertificateFact, FileFact, FolderFact};
 use crate::check::finding::Verdict::{self, Missing, Ok as Fine, Warn};
+use crate::config::{KeyAlgorithm, KeySource};
 
 const SHARDS: u64 = 2;
 const NOW: i64 = 1_900_000_000;
 
 fn config() -> Config {
-    Config::defaults().expect("the defaults are complete")
+    let mut config = Config::defaults().expect("the defaults are complete");
+    config.auth.keys = vec![KeySource {
+        algorithm: KeyAlgorithm::Hs256,
+        file: "secret".into(),
+        kid: None,
+    }];
+    config
 }
 
 /// A machine with nothing to complain of.
@@ -139,6 +146,15 @@ fn each_lack_is_one_finding() {
             "case {number}"
         );
     }
+}
+
+#[test]
+fn without_a_key_nobody_gets_in() {
+    let mut config = config();
+    config.auth.keys.clear();
+    let mut facts = good();
+    facts.keys.clear();
+    assert_eq!(complaints(&config, &facts), [("keys", Warn)]);
 }
 
 #[test]
