@@ -55,7 +55,8 @@ impl World {
             (OTHER, "v1", json!(["night"])),
             (OTHER, "v3", json!([])),
         ] {
-            let token = world.sign(json!({"role": "vehicle", "sub": id, "fleet": fleet, "groups": groups}));
+            let token =
+                world.sign(json!({"role": "vehicle", "sub": id, "fleet": fleet, "groups": groups}));
             world.vehicles.push(Client::connect(&world.gateway, &token));
         }
         world
@@ -83,14 +84,18 @@ impl World {
         let read = |grant: Value| json!({"role": "dashboard", "sub": name, "fleet": FLEET, "grants": [grant]});
         self.sign(match name {
             "desk" => json!({"role": "dashboard", "sub": name, "fleet": FLEET}),
-            "dispatcher" => json!({"role": "dashboard", "sub": name, "fleet": FLEET, "may": ["command"]}),
+            "dispatcher" => {
+                json!({"role": "dashboard", "sub": name, "fleet": FLEET, "may": ["command"]})
+            }
             "customer" => read(json!({"vehicles": ["v1"]})),
             "team" => read(json!({"groups": ["night"]})),
             "team lead" => read(json!({"groups": ["night"], "may": ["read", "command"]})),
             "counter" => read(json!({"fleet": true, "topics": ["presence"]})),
             "orders only" => read(json!({"vehicles": ["v1"], "may": ["command"]})),
             "nobody" => json!({"role": "dashboard", "sub": name, "fleet": FLEET, "grants": []}),
-            "neighbour" => json!({"role": "dashboard", "sub": name, "fleet": OTHER, "may": ["command"]}),
+            "neighbour" => {
+                json!({"role": "dashboard", "sub": name, "fleet": OTHER, "may": ["command"]})
+            }
             "vehicle" => json!({"role": "vehicle", "sub": "v9", "fleet": FLEET}),
             "quiet vehicle" => json!({"role": "vehicle", "sub": "v8", "fleet": FLEET,
                 "grants": [{"fleet": true, "topics": ["positions"], "may": ["publish"]}]}),
@@ -161,10 +166,27 @@ impl World {
         };
         let ids = |id: &str| vec![id.to_owned()];
         let message: Message = match what {
-            Try::Watch(id) => Subscribe { vehicles: ids(id), ..subscribe }.into(),
-            Try::Group(name) => Subscribe { groups: ids(name), ..subscribe }.into(),
-            Try::Fleet => Subscribe { whole_fleet: true, ..subscribe }.into(),
-            Try::Topic(name) => Subscribe { whole_fleet: true, topics: ids(name), ..subscribe }.into(),
+            Try::Watch(id) => Subscribe {
+                vehicles: ids(id),
+                ..subscribe
+            }
+            .into(),
+            Try::Group(name) => Subscribe {
+                groups: ids(name),
+                ..subscribe
+            }
+            .into(),
+            Try::Fleet => Subscribe {
+                whole_fleet: true,
+                ..subscribe
+            }
+            .into(),
+            Try::Topic(name) => Subscribe {
+                whole_fleet: true,
+                topics: ids(name),
+                ..subscribe
+            }
+            .into(),
             Try::Order(id) => Command {
                 command_id: 7,
                 vehicle_id: Some(id.to_owned()),
@@ -173,9 +195,21 @@ impl World {
                 ..Command::default()
             }
             .into(),
-            Try::Report => Position { fix: fix(1), vehicle_id: None }.into(),
-            Try::Reports => PositionBatch { fixes: vec![fix(2), fix(3)], vehicle_id: None }.into(),
-            Try::ReportAs(id) => Position { fix: fix(4), vehicle_id: Some(id.to_owned()) }.into(),
+            Try::Report => Position {
+                fix: fix(1),
+                vehicle_id: None,
+            }
+            .into(),
+            Try::Reports => PositionBatch {
+                fixes: vec![fix(2), fix(3)],
+                vehicle_id: None,
+            }
+            .into(),
+            Try::ReportAs(id) => Position {
+                fix: fix(4),
+                vehicle_id: Some(id.to_owned()),
+            }
+            .into(),
             Try::Publish(topic, qos) => Event {
                 topic: topic.to_owned(),
                 qos,
@@ -184,7 +218,11 @@ impl World {
                 ..Event::default()
             }
             .into(),
-            Try::Answer => CommandResult { command_id: 1, ..CommandResult::default() }.into(),
+            Try::Answer => CommandResult {
+                command_id: 1,
+                ..CommandResult::default()
+            }
+            .into(),
         };
         client.send(&message);
         let answers = self.answers(&mut client, what);
@@ -192,11 +230,21 @@ impl World {
             Message::Error(error) => Some(error.code),
             _ => None,
         });
-        let watches = matches!(what, Try::Watch(_) | Try::Group(_) | Try::Fleet | Try::Topic(_));
-        let heard = if watches { self.heard(&mut client, answers) } else { BTreeSet::new() };
+        let watches = matches!(
+            what,
+            Try::Watch(_) | Try::Group(_) | Try::Fleet | Try::Topic(_)
+        );
+        let heard = if watches {
+            self.heard(&mut client, answers)
+        } else {
+            BTreeSet::new()
+        };
         match refused {
             Some(code) => {
-                assert!(heard.is_empty(), "{who} {what:?}: refused, and yet it hears {heard:?}");
+                assert!(
+                    heard.is_empty(),
+                    "{who} {what:?}: refused, and yet it hears {heard:?}"
+                );
                 Outcome::Refused(code)
             }
             None if watches => Outcome::Hears(heard.into_iter().collect()),
@@ -331,7 +379,9 @@ fn every_bearer_hears_and_does_what_it_may_and_nothing_else() {
 fn knock(world: &World, token: &str) -> u16 {
     use std::io::{Read, Write};
     let mut stream = dial(world.gateway.listen());
-    stream.write_all(upgrade(token).as_bytes()).expect("it is sent");
+    stream
+        .write_all(upgrade(token).as_bytes())
+        .expect("it is sent");
     let mut answer = [0; 12];
     stream.read_exact(&mut answer).expect("an answer");
     let text = String::from_utf8_lossy(&answer).into_owned();
@@ -363,26 +413,65 @@ fn a_token_is_good_or_it_is_not() {
         parts.join(".")
     };
     let claims = |role: &str, sub: &str| {
-        format!("{{\"role\":\"{role}\",\"sub\":\"{sub}\",\"fleet\":\"{FLEET}\",\"exp\":{}}}", now() + 600)
+        format!(
+            "{{\"role\":\"{role}\",\"sub\":\"{sub}\",\"fleet\":\"{FLEET}\",\"exp\":{}}}",
+            now() + 600
+        )
     };
     for (what, token, expected) in [
         ("good", good.clone(), 101),
-        ("of a key that is not ours", world.sign_with(vehicle(), &header(Algorithm::HS256), &[7; 48]), 401),
-        ("of another algorithm", world.sign_with(vehicle(), &header(Algorithm::HS384), &world.secret()), 401),
-        ("of no algorithm", forge("header", r#"{"alg":"none","typ":"JWT"}"#), 401),
-        ("of no algorithm, unsigned", format!("{}.{}.", data(r#"{"alg":"none"}"#), parts[1]), 401),
-        ("with another's name", forge("claims", &claims("vehicle", "v1")), 401),
-        ("with another role", forge("claims", &claims("operator", "v9")), 401),
-        ("with another signature", forge("signature", "01234567890123456789012345678901"), 401),
+        (
+            "of a key that is not ours",
+            world.sign_with(vehicle(), &header(Algorithm::HS256), &[7; 48]),
+            401,
+        ),
+        (
+            "of another algorithm",
+            world.sign_with(vehicle(), &header(Algorithm::HS384), &world.secret()),
+            401,
+        ),
+        (
+            "of no algorithm",
+            forge("header", r#"{"alg":"none","typ":"JWT"}"#),
+            401,
+        ),
+        (
+            "of no algorithm, unsigned",
+            format!("{}.{}.", data(r#"{"alg":"none"}"#), parts[1]),
+            401,
+        ),
+        (
+            "with another's name",
+            forge("claims", &claims("vehicle", "v1")),
+            401,
+        ),
+        (
+            "with another role",
+            forge("claims", &claims("operator", "v9")),
+            401,
+        ),
+        (
+            "with another signature",
+            forge("signature", "01234567890123456789012345678901"),
+            401,
+        ),
         ("without its end", good[..good.len() - 2].to_owned(), 401),
         ("expired", with("exp", json!(now() - 3_600)), 401),
         ("not yet valid", with("nbf", json!(now() + 3_600)), 401),
         ("of no role", with("role", json!("admin")), 401),
         ("of no fleet", with("fleet", json!("")), 401),
         ("with a control character", with("sub", json!("v\n9")), 401),
-        ("an operator's", world.sign(json!({"role": "operator", "sub": "ada", "jti": "1"})), 403),
+        (
+            "an operator's",
+            world.sign(json!({"role": "operator", "sub": "ada", "jti": "1"})),
+            403,
+        ),
         // A key that is configured without a kid is for tokens of any kid.
-        ("of a kid that nobody has", world.sign_with(vehicle(), &of_a_key, &world.secret()), 101),
+        (
+            "of a kid that nobody has",
+            world.sign_with(vehicle(), &of_a_key, &world.secret()),
+            101,
+        ),
     ] {
         assert_eq!(knock(&world, &token), expected, "{what}");
     }
@@ -420,7 +509,10 @@ fn what_ends_while_somebody_is_connected_ends() {
         let token = desk(json!({"iat": iat}));
         let mut client = if entry["token_id"].is_null() {
             // The id was revoked in the first round.
-            Client::connect(&world.gateway, &desk(json!({"iat": now() + 1, "jti": "t-2"})))
+            Client::connect(
+                &world.gateway,
+                &desk(json!({"iat": now() + 1, "jti": "t-2"})),
+            )
         } else {
             Client::connect(&world.gateway, &token)
         };
@@ -430,12 +522,24 @@ fn what_ends_while_somebody_is_connected_ends() {
             order["issued_before"] = json!(now() + 10);
         }
         let operator = world.gateway.operator_token(None);
-        let answer = admin(world.gateway.control(), "POST", "/admin/revocations", Some(&operator), &order.to_string());
+        let answer = admin(
+            world.gateway.control(),
+            "POST",
+            "/admin/revocations",
+            Some(&operator),
+            &order.to_string(),
+        );
         assert_eq!(answer.status, 200, "{entry}: {answer:?}");
         assert_eq!(client.closed().0, 4503, "{entry}");
         assert_eq!(knock(&world, &token), 401, "{entry}: it does not come back");
         // The same call again is refused: its token is spent.
-        let again = admin(world.gateway.control(), "POST", "/admin/revocations", Some(&operator), &order.to_string());
+        let again = admin(
+            world.gateway.control(),
+            "POST",
+            "/admin/revocations",
+            Some(&operator),
+            &order.to_string(),
+        );
         assert_eq!(again.status, 409, "{again:?}");
     }
 }
@@ -455,7 +559,13 @@ fn a_fresh_token_in_place_is_its_bearers_own() {
         client.send(&Message::Authenticate(Authenticate { request: 5, token }));
         let answers = client.drain();
         match answers.as_slice() {
-            [Message::Ack(Ack { kind: AckKind::Authenticate, id: 5, .. })] => None,
+            [
+                Message::Ack(Ack {
+                    kind: AckKind::Authenticate,
+                    id: 5,
+                    ..
+                }),
+            ] => None,
             [Message::Error(error)] if error.id == 5 => Some(error.code),
             other => panic!("{other:?}"),
         }
@@ -467,15 +577,29 @@ fn a_fresh_token_in_place_is_its_bearers_own() {
         ("a vehicle's", json!({"role": "vehicle"})),
         ("an operator's", json!({"role": "operator"})),
     ] {
-        assert_eq!(renew(claims(more)), Some(ErrorCode::WrongIdentity), "{what}");
+        assert_eq!(
+            renew(claims(more)),
+            Some(ErrorCode::WrongIdentity),
+            "{what}"
+        );
     }
     for (what, token) in [
         ("an expired one", claims(json!({"exp": now() - 3_600}))),
-        ("a stranger's", world.sign_with(json!({"role": "dashboard", "sub": "ada", "fleet": FLEET}),
-            &Header::new(Algorithm::HS256), &[7; 48])),
+        (
+            "a stranger's",
+            world.sign_with(
+                json!({"role": "dashboard", "sub": "ada", "fleet": FLEET}),
+                &Header::new(Algorithm::HS256),
+                &[7; 48],
+            ),
+        ),
         ("none at all", "x".to_owned()),
     ] {
         assert_eq!(renew(token), Some(ErrorCode::NotAllowed), "{what}");
     }
-    assert_eq!(renew(claims(json!({}))), None, "the old one was in force all the time");
+    assert_eq!(
+        renew(claims(json!({}))),
+        None,
+        "the old one was in force all the time"
+    );
 }

@@ -80,6 +80,8 @@ struct Sealed {
     successors: Box<KernelConnection<ServerConnectionData>>,
     silent_records: u8,
     said_close: bool,
+    /// A key update of ours is among what TLS itself has to send.
+    update_waits: bool,
 }
 
 /// What is known when a handshake is complete.
@@ -172,6 +174,7 @@ impl Session {
             successors: Box::new(successors),
             silent_records: 0,
             said_close: false,
+            update_waits: false,
         });
         Ok(())
     }
@@ -303,8 +306,11 @@ impl Session {
             return Ok(());
         };
         sealed.rx = next(sealed.successors.update_rx_secret())?;
-        if answer {
+        // One answer before our next word is enough (§4.6.3). A peer that asks without reading must not make us hold an
+        // answer each time.
+        if answer && !sealed.update_waits {
             sealed.renew_tx(&mut self.outgoing)?;
+            sealed.update_waits = true;
         }
         Ok(())
     }
@@ -364,6 +370,9 @@ impl Secure for Session {
     fn send(&mut self, plain: &[u8], wire: &mut Vec<u8>) -> Result<(), Fault> {
         wire.append(&mut self.outgoing);
         self.outgoing = Vec::new();
+        if let State::Sealed(sealed) = &mut self.state {
+            sealed.update_waits = false;
+        }
         match &mut self.state {
             State::Sealed(sealed) if !plain.is_empty() => {
                 if sealed.tx.is_worn() {
