@@ -1,5 +1,7 @@
 //! Under the seccomp profile for containers (`tuning/seccomp.json`), as an ordinary user, everything works: whatever
 //! system call the profile does not name ends the process.
+//!
+//! With `LONGHAUL_TEST_CONFINED=1` in the environment, the gateways of all other tests are confined as well.
 
 use std::process::Command;
 
@@ -7,7 +9,7 @@ use longhaul_codec::{AckKind, Event, EventAck, Message, Subscribe};
 use rustix::process::Signal;
 
 use crate::common::client::{Client, fix, watch_all};
-use crate::common::gateway::Gateway;
+use crate::common::gateway::{Gateway, PROFILE, confine};
 use crate::common::http::{Metrics, get};
 
 mod common;
@@ -76,15 +78,9 @@ fn everything_works() {
 /// The test above would prove nothing if the profile let everything through.
 #[test]
 fn what_is_not_named_ends_the_process() {
-    let confine = std::path::Path::new(env!("CARGO_BIN_EXE_longhaul"))
-        .with_file_name("examples")
-        .join("confine");
     let run = |program: &[&str]| {
-        Command::new(&confine)
-            .arg(concat!(
-                env!("CARGO_MANIFEST_DIR"),
-                "/../tuning/seccomp.json"
-            ))
+        Command::new(confine())
+            .arg(PROFILE)
             .args(program)
             .status()
             .expect("the example is built beside the tests")

@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::SystemTime;
 
 use rustix::process::{Resource, geteuid, getrlimit};
 
-use super::files::{FileFact, FolderFact};
+use super::files::{CertificateFact, FileFact, FolderFact};
 use crate::config::{Config, KeyAlgorithm};
 use crate::shard::ring;
 use crate::shard::ring::sys::unshare_descriptors;
@@ -49,8 +50,12 @@ pub struct Facts {
     pub clock_kept_by: Option<String>,
     /// Cores that this process may use.
     pub cores: u64,
-    /// Files with secrets, and whether each holds one.
+    /// Seconds since the Unix epoch.
+    pub now_unix: i64,
+    /// Files with keys of tokens and of certificates.
     pub keys: Vec<FileFact>,
+    /// Files with certificates that are shown to clients.
+    pub certificates: Vec<CertificateFact>,
     /// Folders that it writes to.
     pub folders: Vec<FolderFact>,
 }
@@ -58,21 +63,26 @@ pub struct Facts {
 /// Reads all of it.
 pub fn read(config: &Config) -> Facts {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let keys = config
-        .auth
-        .keys
+    let of_tokens = config.auth.keys.iter().map(|key| {
+        let secret = key.algorithm == KeyAlgorithm::Hs256;
+        FileFact::read("auth.keys", &key.file, secret)
+    });
+    let of_sets = config.auth.key_sets.iter().filter_map(|set| {
+        let file = set.file.as_deref()?;
+        Some(FileFact::read("auth.key_sets", file, false))
+    });
+    let shown = &config.tls.certificates;
+    let of_certificates = shown
         .iter()
-        .map(|key| {
-            let secret = key.algorithm == KeyAlgorithm::Hs256;
-            FileFact::read("auth.keys", &key.file, secret)
-        })
-        .collect();
+        .map(|shown| FileFact::read("tls.certificates", &shown.key, true));
+    let audit = config.audit.file.as_deref().and_then(Path::parent);
     let folders = [
-        ("state.directory", &config.state.directory),
-        ("events.directory", &config.events.directory),
+        ("state.directory", config.state.directory.as_deref()),
+        ("events.directory", config.events.directory.as_deref()),
+        ("audit.file", audit),
     ]
     .into_iter()
-    .filter_map(|(setting, folder)| Some(FolderFact::read(setting, folder.as_deref()?)))
+    .filter_map(|(setting, folder)| Some(FolderFact::read(setting, folder?)))
     .collect();
     Facts {
         release: rustix::system::uname()
@@ -99,7 +109,14 @@ pub fn read(config: &Config) -> Facts {
             .is_some_and(|names| names.split_ascii_whitespace().any(|name| name == "tls")),
         clock_kept_by: clock_keeper(),
         cores: std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64),
-        keys,
+        now_unix: SystemTime::UNIX_EPOCH
+            .elapsed()
+            .map_or(0, |since| since.as_secs() as i64),
+        keys: of_tokens.chain(of_sets).chain(of_certificates).collect(),
+        certificates: shown
+            .iter()
+            .map(|shown| CertificateFact::read(&shown.chain))
+            .collect(),
         folders,
     }
 }
@@ -191,6 +208,6 @@ mod tests {
         );
         assert!(facts.descriptors > 0 && facts.cores > 0);
         assert!(facts.somaxconn.is_some() && facts.ephemeral_ports.is_some());
-        assert!(facts.keys.is_empty() && facts.folders.is_empty());
+        assert!(facts.keys.is_empty() && facts.folders.is_empty() && facts.certificates.is_empty());
     }
 }

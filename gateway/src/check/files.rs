@@ -5,6 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access, statvfs};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// A file that is read at the start.
 #[derive(Debug, Clone)]
@@ -33,6 +36,37 @@ impl FileFact {
             mode,
         }
     }
+}
+
+/// A certificate that clients are shown.
+#[derive(Debug, Clone)]
+pub struct CertificateFact {
+    /// The file.
+    pub path: PathBuf,
+    /// When the first of its chain to end does, in seconds since the Unix epoch; or why it cannot be read.
+    pub ends_unix: Result<i64, String>,
+}
+
+impl CertificateFact {
+    /// Reads the chain.
+    pub fn read(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            ends_unix: ends(path),
+        }
+    }
+}
+
+fn ends(path: &Path) -> Result<i64, String> {
+    let mut first: Option<i64> = None;
+    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| error.to_string())? {
+        let certificate = certificate.map_err(|error| error.to_string())?;
+        let (_, certificate) =
+            X509Certificate::from_der(&certificate).map_err(|error| error.to_string())?;
+        let ends = certificate.validity().not_after.timestamp();
+        first = Some(first.map_or(ends, |first| first.min(ends)));
+    }
+    first.ok_or_else(|| "it holds no certificate".to_owned())
 }
 
 /// A folder that is written to.
@@ -84,6 +118,23 @@ fn permissions(about: &Metadata) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_chain_ends_with_its_first() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("chain.pem");
+        let certificate = |year| {
+            let key = rcgen::KeyPair::generate().expect("a key");
+            let mut params = rcgen::CertificateParams::default();
+            params.not_after = rcgen::date_time_ymd(year, 1, 1);
+            params.self_signed(&key).expect("a certificate").pem()
+        };
+        let chain = certificate(2040) + &certificate(2030);
+        std::fs::write(&path, chain).expect("the folder takes it");
+        assert_eq!(CertificateFact::read(&path).ends_unix, Ok(1_893_456_000));
+        std::fs::write(&path, "nothing").expect("the folder takes it");
+        assert!(CertificateFact::read(&path).ends_unix.is_err());
+    }
 
     #[test]
     fn files_and_folders_are_looked_at() {

@@ -6,6 +6,8 @@
 
 mod config;
 mod frames;
+mod jwks;
 mod proxy;
+mod tls;
 mod token;
 mod upgrade;

@@ -20,6 +20,16 @@ pub const FLEET: &str = "demo";
 /// The user that owns nothing.
 const NOBODY: u32 = 65_534;
 
+/// The seccomp profile for containers.
+pub const PROFILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tuning/seccomp.json");
+
+/// What runs a program under it.
+pub fn confine() -> PathBuf {
+    Path::new(env!("CARGO_BIN_EXE_longhaul"))
+        .with_file_name("examples")
+        .join("confine")
+}
+
 /// A running gateway. It ends with this value, and also if the test's thread ends in any other way.
 pub struct Gateway {
     process: Child,
@@ -30,7 +40,8 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Starts a gateway in development mode, on free ports.
+    /// Starts a gateway in development mode, on free ports. With the environment's `LONGHAUL_TEST_CONFINED`, this one and
+    /// all others are under the seccomp profile.
     pub fn start(shards: usize) -> Gateway {
         Gateway::start_with(shards, &[])
     }
@@ -76,11 +87,9 @@ impl Gateway {
         all.extend(arguments);
         // The ordinary user may not be able to reach the folder that the binaries were built in.
         let binary = Path::new(env!("CARGO_BIN_EXE_longhaul"));
-        let confine = binary.with_file_name("examples").join("confine");
         std::fs::copy(binary, at("longhaul")).expect("the folder takes it");
-        std::fs::copy(&confine, at("confine")).expect("the example is built beside the tests");
-        let profile = concat!(env!("CARGO_MANIFEST_DIR"), "/../tuning/seccomp.json");
-        std::fs::copy(profile, at("seccomp.json")).expect("the folder takes it");
+        std::fs::copy(confine(), at("confine")).expect("the example is built beside the tests");
+        std::fs::copy(PROFILE, at("seccomp.json")).expect("the folder takes it");
         let mut command = Command::new("/usr/bin/setpriv");
         command.args(["--pdeathsig", "KILL"]);
         if geteuid().is_root() {
@@ -94,7 +103,14 @@ impl Gateway {
     }
 
     fn launch(folder: TempDir, shards: usize, arguments: &[&str]) -> Gateway {
-        let command = bound_to_this_thread(env!("CARGO_BIN_EXE_longhaul"));
+        let binary = Path::new(env!("CARGO_BIN_EXE_longhaul"));
+        let command = if std::env::var_os("LONGHAUL_TEST_CONFINED").is_some() {
+            let mut command = bound_to_this_thread(confine());
+            command.arg(PROFILE).arg(binary);
+            command
+        } else {
+            bound_to_this_thread(binary)
+        };
         Gateway::launch_by(command, folder, shards, arguments)
     }
 

@@ -26,7 +26,8 @@ pub fn judge(config: &Config, shards: u64, facts: &Facts) -> Vec<Finding> {
         network::privileged_port(config, facts),
         network::kernel_tls(facts),
     ];
-    findings.extend(storage::keys(facts));
+    findings.extend(storage::keys(config, facts));
+    findings.extend(storage::certificates(config, facts));
     findings.extend(storage::folders(config, facts));
     findings
 }

@@ -1,7 +1,7 @@
 //! Keys and folders.
 
 use crate::check::facts::Facts;
-use crate::check::files::{FileFact, FolderFact};
+use crate::check::files::{CertificateFact, FileFact, FolderFact};
 use crate::check::finding::Finding;
 use crate::config::Config;
 
@@ -11,16 +11,59 @@ const OTHERS: u32 = 0o007;
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 /// Snapshots and handovers of a large fleet take tens of megabytes.
 const STATE_BYTES_MIN: u64 = 256 << 20;
+/// A certificate is to be renewed by then.
+const CERTIFICATE_DAYS_MIN: i64 = 14;
+const DAY_S: i64 = 86_400;
 
-pub fn keys(facts: &Facts) -> Vec<Finding> {
-    if facts.keys.is_empty() {
-        return vec![Finding::warn(
+pub fn keys(config: &Config, facts: &Facts) -> Vec<Finding> {
+    if config.auth.keys.is_empty() && config.auth.key_sets.is_empty() {
+        let none = Finding::warn(
             "keys",
-            "none is configured: the gateway starts only with --dev",
-            "name one in [auth] keys",
-        )];
+            "none is configured for tokens: the gateway starts only with --dev",
+            "name one in auth.keys, or a set of them in auth.key_sets",
+        );
+        return facts.keys.iter().map(key).chain([none]).collect();
     }
     facts.keys.iter().map(key).collect()
+}
+
+pub fn certificates(config: &Config, facts: &Facts) -> Vec<Finding> {
+    if facts.certificates.is_empty() && !config.server.listen.ip().is_loopback() {
+        return vec![Finding::warn(
+            "certificates",
+            format!(
+                "none: tokens and positions travel in the clear to {}",
+                config.server.listen
+            ),
+            "set tls.certificates, or end TLS in front of the gateway, on a network that nobody else is on",
+        )];
+    }
+    let judge = |certificate| judge_certificate(certificate, facts.now_unix);
+    facts.certificates.iter().map(judge).collect()
+}
+
+fn judge_certificate(certificate: &CertificateFact, now_unix: i64) -> Finding {
+    let path = certificate.path.display();
+    let days = match &certificate.ends_unix {
+        Ok(ends) => (ends - now_unix).div_euclid(DAY_S),
+        Err(error) => {
+            return Finding::missing(
+                "certificates",
+                format!("{path} (tls.certificates) cannot be used: {error}"),
+                "name a PEM file with the certificate and its intermediates",
+            );
+        }
+    };
+    let renew = "renew it; SIGHUP makes the gateway read it again";
+    match days {
+        ..0 => Finding::missing("certificates", format!("{path} has expired"), renew),
+        0..CERTIFICATE_DAYS_MIN => Finding::warn(
+            "certificates",
+            format!("{path} expires within {} days", days + 1),
+            renew,
+        ),
+        _ => Finding::ok("certificates", format!("{path}, good for {days} days")),
+    }
 }
 
 fn key(file: &FileFact) -> Finding {

@@ -3,13 +3,21 @@
 use std::path::PathBuf;
 
 use super::*;
-use crate::check::files::{FileFact, FolderFact};
+use crate::check::files::{CertificateFact, FileFact, FolderFact};
 use crate::check::finding::Verdict::{self, Missing, Ok as Fine, Warn};
+use crate::config::{KeyAlgorithm, KeySource};
 
 const SHARDS: u64 = 2;
+const NOW: i64 = 1_900_000_000;
 
 fn config() -> Config {
-    Config::defaults().expect("the defaults are complete")
+    let mut config = Config::defaults().expect("the defaults are complete");
+    config.auth.keys = vec![KeySource {
+        algorithm: KeyAlgorithm::Hs256,
+        file: "secret".into(),
+        kid: None,
+    }];
+    config
 }
 
 /// A machine with nothing to complain of.
@@ -38,6 +46,11 @@ fn good() -> Facts {
             path: "secret".into(),
             secret: true,
             mode: Ok(0o600),
+        }],
+        now_unix: NOW,
+        certificates: vec![CertificateFact {
+            path: "chain.pem".into(),
+            ends_unix: Ok(NOW + 90 * 86_400),
         }],
         folders: vec![FolderFact {
             setting: "events.directory",
@@ -102,7 +115,16 @@ fn each_lack_is_one_finding() {
         ("ephemeral ports", Warn, |f| {
             f.ephemeral_ports = Some((1_024, 65_535))
         }),
-        ("keys", Warn, |f| f.keys.clear()),
+        ("certificates", Warn, |f| f.certificates.clear()),
+        ("certificates", Warn, |f| {
+            f.certificates[0].ends_unix = Ok(NOW + 86_400)
+        }),
+        ("certificates", Missing, |f| {
+            f.certificates[0].ends_unix = Ok(NOW - 1)
+        }),
+        ("certificates", Missing, |f| {
+            f.certificates[0].ends_unix = Err("no PEM".into())
+        }),
         ("keys", Warn, |f| f.keys[0].mode = Ok(0o644)),
         ("keys", Warn, |f| f.keys[0].mode = Ok(0o660)),
         ("keys", Missing, |f| {
@@ -124,6 +146,15 @@ fn each_lack_is_one_finding() {
             "case {number}"
         );
     }
+}
+
+#[test]
+fn without_a_key_nobody_gets_in() {
+    let mut config = config();
+    config.auth.keys.clear();
+    let mut facts = good();
+    facts.keys.clear();
+    assert_eq!(complaints(&config, &facts), [("keys", Warn)]);
 }
 
 #[test]

@@ -386,6 +386,30 @@ fn a_peer_that_says_nothing_in_many_records_is_cut_off() {
     assert!(reason.contains("say nothing"), "{reason}");
 }
 
+/// With a word in between, which makes it count as one that says something.
+#[test]
+fn a_peer_that_asks_for_keys_and_does_not_read_gets_one_answer() {
+    let world = World::new(false);
+    let mut talk = world.talk(world.config(None, false), usize::MAX);
+    talk.carry().unwrap();
+    for _ in 0..1_000 {
+        talk.client.refresh_traffic_keys().unwrap();
+        talk.client.writer().write_all(b"x").unwrap();
+        let mut up = Vec::new();
+        while talk.client.wants_write() {
+            talk.client.write_tls(&mut up).unwrap();
+        }
+        talk.session.receive(&mut up, &mut |_| {}).unwrap();
+    }
+    assert!(
+        talk.session.outgoing.len() < 64,
+        "{} bytes wait",
+        talk.session.outgoing.len()
+    );
+    talk.say(b"with the next key");
+    talk.ask(b"and its own");
+}
+
 #[test]
 fn a_handshake_may_wait_and_has_a_bound() {
     let world = World::new(false);
