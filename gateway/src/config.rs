@@ -4,6 +4,7 @@
 //! Precedence: flag, then environment, then file, then default. An unknown key is refused by name.
 //!
 //! - `config/sections.rs`: the sections and their fields
+//! - `config/keys.rs`: what must hold between the keys, and where their files are
 //! - `config/rules.rs`: what a single value must satisfy
 //! - `config/tls.rs`: the section `[tls]`
 //! - `config/template.rs`: the printed file
@@ -21,14 +22,15 @@ use confique::{Config as _, Layer as _};
 
 use crate::limits::{BURST_SECONDS_MAX, FIX_BYTES, Limits, MESSAGE_OVERHEAD_BYTES};
 
+mod keys;
 pub mod rules;
 mod sections;
 mod template;
 mod tls;
 
 pub use sections::{
-    Abuse, Audit, Auth, Connection, Control, Drain, Events, KEYS_HARD_MAX, KeyAlgorithm, KeySource,
-    Log, LogFormat, Receive, SHARDS_HARD_MAX, Server, State,
+    Abuse, Audit, Auth, Connection, Control, Drain, Events, KEYS_HARD_MAX, KeyAlgorithm,
+    KeySetSource, KeySource, Log, LogFormat, Receive, SHARDS_HARD_MAX, Server, State,
 };
 pub use template::template;
 pub use tls::{CertificateSource, Tls};
@@ -287,6 +289,7 @@ impl Config {
                 auth.keys.len()
             ));
         }
+        auth.check().or_else(fail)?;
         if let Err(wrong) = self.tls.check() {
             return fail(wrong);
         }
@@ -311,18 +314,6 @@ impl Config {
             ));
         }
         Ok(())
-    }
-}
-
-impl Auth {
-    /// A relative key file starts at the configuration file's folder.
-    fn locate_keys(&mut self, config_file: Option<&Path>) {
-        let Some(folder) = config_file.and_then(Path::parent) else {
-            return;
-        };
-        for key in &mut self.keys {
-            key.file = folder.join(&key.file);
-        }
     }
 }
 

@@ -26,6 +26,10 @@ pub const ACCEPTS_PER_TICK_MAX: u32 = 8;
 pub const UPGRADES_PER_TICK_MAX: usize = 8;
 /// Connections over a limit that a shard is telling so at one time; beyond, they are closed without an answer.
 pub const REFUSALS_IN_FLIGHT_MAX: usize = 1_024;
+/// Groups in one `Subscribe` or `Unsubscribe`, and groups that one dashboard watches.
+pub const SUBSCRIPTION_GROUPS_MAX: usize = 64;
+/// Vehicles in the filters that a shard works out again in one tick after a group changed, beyond the first filter.
+pub const REGRANTS_PER_TICK: u64 = 200_000;
 /// Of those, connections from addresses in the penalty box; beyond, they are closed without an answer.
 pub const PENALTY_ANSWERS_MAX: usize = 64;
 /// Addresses that the penalty box remembers offences of, and as many whose good connections it remembers.
@@ -42,6 +46,14 @@ pub const PROXY_HEADER_BYTES_MAX: usize = 2_048;
 pub const NETWORKS_MAX: usize = 256;
 /// Entries of `server.origins`.
 pub const ORIGINS_MAX: usize = 256;
+/// Bytes of the body of a call that changes a group.
+pub const GROUP_BODY_BYTES_MAX: usize = 4 << 20;
+/// Groups in one answer to a call that lists them.
+pub const GROUPS_LISTED_MAX: usize = 1_000;
+/// Vehicles of a group in one answer.
+pub const MEMBERS_LISTED_MAX: usize = 10_000;
+/// Bytes of the file of groups in the state folder.
+pub const GROUPS_FILE_BYTES_MAX: u64 = 1 << 30;
 /// Topics in one `Subscribe` or `Unsubscribe`.
 pub const TOPICS_MAX: usize = 16;
 /// Fixes for `every` dashboards of another shard that wait for room in its inbox; beyond, the oldest is dropped.
@@ -174,6 +186,28 @@ pub const COMMANDS_BYTES_HARD_MIN: u64 = 2_097_152;
 pub const COMMAND_PAYLOAD_BYTES_HARD_MAX: u64 = 1_048_576;
 /// Hard maximum of `limits.command_ttl_ms_max`: 30 days.
 pub const COMMAND_TTL_MS_HARD_MAX: u64 = 2_592_000_000;
+/// Bytes of a key's file.
+pub const KEY_FILE_BYTES_MAX: u64 = 65_536;
+/// Sets of keys in the configuration.
+pub const KEY_SETS_MAX: usize = 8;
+/// Keys in one set.
+pub const KEYS_PER_SET_MAX: usize = 64;
+/// Bytes of a set, in a file or as fetched.
+pub const KEY_SET_BYTES_MAX: u64 = 262_144;
+/// Bytes of a key's id (`kid`).
+pub const KID_BYTES_MAX: usize = 256;
+/// Keys that one token is checked with at most: the first that fit it, in the order of the configuration.
+pub const KEYS_TRIED_MAX: usize = 16;
+/// How long fetching a set of keys may take in all.
+pub const KEY_FETCH_TIMEOUT: Duration = Duration::from_secs(10);
+/// The shortest time between two fetches of a set because of tokens whose key is not known.
+pub const KEY_FETCH_EARLY: Duration = Duration::from_secs(10);
+/// The first pause after a fetch that failed; each further one is twice as long.
+pub const KEY_FETCH_RETRY_MIN: Duration = Duration::from_secs(1);
+/// The longest.
+pub const KEY_FETCH_RETRY_MAX: Duration = Duration::from_secs(60);
+/// `Retry-After` of an upgrade whose token may be of a key that has not been fetched yet, in seconds.
+pub const RETRY_KEYS_S: u32 = 5;
 /// Fresh tokens that one connection may present in a minute.
 pub const RENEWALS_PER_MINUTE_MAX: u8 = 6;
 /// Bytes of a token. An upgrade request holds none longer than `limits.header_bytes_max`.
@@ -233,6 +267,9 @@ pub const CONTROL_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 pub const CONTROL_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a stopping control plane waits for answers under way.
 pub const CONTROL_STOP_TIMEOUT: Duration = Duration::from_secs(2);
+
+// Every key of the configuration that has no `kid` can be tried.
+const _: () = assert!(crate::config::KEYS_HARD_MAX <= KEYS_TRIED_MAX);
 
 // The last index is `u32::MAX - 1`: `u32::MAX` stands for "the whole fleet" in Ack.watching.
 const _: () = assert!(VEHICLES_HARD_MAX < u32::MAX as u64);
@@ -361,6 +398,21 @@ pub struct Limits {
     /// Allowed: 1 to 65535.
     #[config(default = 1_024, validate = within::<1, 65_535>)]
     pub fleets_max: u32,
+
+    /// Groups of vehicles that this node knows, over all fleets.
+    /// Allowed: 1 to 1000000.
+    #[config(default = 20_000, validate = within::<1, 1_000_000>)]
+    pub groups_max: u32,
+
+    /// Groups of one fleet. At most half of them may be names that a dashboard asked for and that no vehicle has.
+    /// Allowed: 2 to 1000000.
+    #[config(default = 4_096, validate = within::<2, 1_000_000>)]
+    pub groups_per_fleet_max: u32,
+
+    /// Vehicles in groups, over all groups: one that is in three counts three times.
+    /// Allowed: 1 to 100000000.
+    #[config(default = 8_000_000, validate = within::<1, 100_000_000>)]
+    pub group_memberships_max: u64,
 
     /// Bytes of a vehicle's id, and of any other token subject.
     /// Allowed: 1 to 255.

@@ -4,6 +4,7 @@
 //! - [`check`]: what this machine lacks for it
 //! - [`server`]: starts shards and control plane, supervises, stops
 //! - [`session`]: tokens, keys and credentials: what a peer may do
+//! - [`keyring`]: where keys come from, and how they are exchanged
 //! - [`shard`]: the data plane: one thread, one ring, one tick
 //! - [`transport`]: TLS, without I/O
 //! - [`websocket`]: upgrade and messages, without I/O
@@ -42,6 +43,7 @@ mod events;
 mod fleet;
 #[cfg(test)]
 mod fuzz;
+mod keyring;
 mod limits;
 mod logging;
 mod metrics;

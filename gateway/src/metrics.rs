@@ -7,9 +7,11 @@
 //! - `metrics/shard.rs`: the table
 //! - `metrics/state.rs`: a table of the same kind, for the keeper of state
 //! - `metrics/log.rs`: another one, for the event log
+//! - `metrics/keys.rs`: another one, for keys
 //! - `metrics/audit.rs`: another one, for the audit log
 //! - `metrics/revocations.rs`: another one, for the keeper of revocations
 //! - `metrics/census.rs`: who is connected
+//! - `metrics/groups.rs`: how many groups there are
 //! - `metrics/penalty.rs`: who is kept out
 //! - `metrics/process.rs`: CPU, memory and descriptors of the process, read when scraped
 #![forbid(unsafe_code)]
@@ -26,6 +28,8 @@ mod audit;
 mod cell;
 mod census;
 mod family;
+mod groups;
+mod keys;
 mod log;
 mod penalty;
 mod process;
@@ -39,6 +43,8 @@ use crate::session::census::Census;
 
 pub use audit::AuditMetrics;
 pub use cell::{Counter, Gauge};
+pub use groups::GroupMetrics;
+pub use keys::KeyMetrics;
 pub use log::LogMetrics;
 pub use penalty::PenaltyMetrics;
 pub use process::ProcessMetrics;
@@ -52,6 +58,7 @@ pub struct Metrics {
     shards: Vec<Arc<ShardMetrics>>,
     state: Arc<StateMetrics>,
     log: Arc<LogMetrics>,
+    keys: Arc<KeyMetrics>,
     audit: Arc<AuditMetrics>,
     revocations: Arc<RevocationMetrics>,
     process: Arc<ProcessMetrics>,
@@ -66,6 +73,7 @@ impl Metrics {
                 .collect(),
             state: Arc::new(StateMetrics::default()),
             log: Arc::new(LogMetrics::default()),
+            keys: Arc::new(KeyMetrics::default()),
             audit: Arc::new(AuditMetrics::default()),
             revocations: Arc::new(RevocationMetrics::default()),
             process: Arc::new(ProcessMetrics::default()),
@@ -90,6 +98,11 @@ impl Metrics {
     /// The counters of the audit log, for its thread alone to write.
     pub fn audit(&self) -> Arc<AuditMetrics> {
         Arc::clone(&self.audit)
+    }
+
+    /// The counters of the keeper of keys, for it alone to write.
+    pub fn keys(&self) -> Arc<KeyMetrics> {
+        Arc::clone(&self.keys)
     }
 
     /// The counters of the keeper of revocations, for it alone to write.
@@ -118,6 +131,7 @@ impl Collector for Metrics {
         ShardMetrics::encode(&self.shards, &mut encoder)?;
         StateMetrics::encode(slice::from_ref(&self.state), &mut encoder)?;
         LogMetrics::encode(slice::from_ref(&self.log), &mut encoder)?;
+        KeyMetrics::encode(slice::from_ref(&self.keys), &mut encoder)?;
         AuditMetrics::encode(slice::from_ref(&self.audit), &mut encoder)?;
         RevocationMetrics::encode(slice::from_ref(&self.revocations), &mut encoder)?;
         self.process.encode(&mut encoder)

@@ -40,6 +40,13 @@ pub struct Answered {
 /// There is no token, or no answer.
 pub fn run(args: &AdminArgs) -> anyhow::Result<Answered> {
     let (method, path, body) = request(&args.call)?;
+    if !args.control.starts_with("http://") {
+        bail!(
+            "--control {:?} does not begin with http://, and the control plane speaks nothing else; reach that of another \
+             machine through a tunnel, such as ssh -L",
+            args.control
+        );
+    }
     let token = token(args)?;
     let url = format!("{}{path}", args.control.trim_end_matches('/'));
     // It goes to one address that was named, and nowhere else with a token.

@@ -3,12 +3,13 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::config::{Auth, Config};
+use crate::keyring::{self, KeyKeeper};
 use crate::revocations::{self, RevocationsError};
 use crate::session::dev_key::{DevKey, DevKeyError};
 use crate::session::keys::{Key, KeyError};
-use crate::session::token::Verifier;
 use crate::session::trust::Trust;
 use crate::state::{Folder, FolderError};
 use crate::transport::{Certificates, CertificatesError};
@@ -18,6 +19,8 @@ use crate::transport::{Certificates, CertificatesError};
 pub struct Startup {
     /// The settings.
     pub config: Config,
+    /// The keys of tokens, and where they come from.
+    pub keys: Arc<KeyKeeper>,
     /// Who may be here.
     pub trust: Arc<Trust>,
     /// What TLS handshakes go by, if connections are TLS.
@@ -44,7 +47,7 @@ pub enum StartupError {
     )]
     NoKey,
     /// A configured key cannot be used.
-    #[error("in auth.keys")]
+    #[error("in auth.keys or auth.key_sets")]
     Key(#[from] KeyError),
     /// The development key cannot be made.
     #[error(transparent)]
@@ -71,17 +74,20 @@ impl Startup {
         dev: bool,
         dev_key_file: Option<&Path>,
     ) -> Result<Self, StartupError> {
-        let mut keys = load_keys(&config.auth)?;
         let dev_key = match (dev, dev_key_file) {
             (false, _) => None,
             (true, None) => Some(DevKey::fresh()?),
             (true, Some(file)) => Some(DevKey::at(file)?),
         };
-        keys.extend(dev_key.iter().map(|dev| dev.key().clone()));
-        if keys.is_empty() {
+        let of_dev = dev_key.as_ref().map(|dev| dev.key().clone());
+        let now_unix = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        let keys = KeyKeeper::open(&config.auth, &config.limits, of_dev, now_unix)?;
+        if !keys.has_keys() {
             return Err(StartupError::NoKey);
         }
-        let trust = Trust::new(Verifier::new(keys, &config.auth, &config.limits));
+        let trust = Arc::clone(keys.trust());
         let certificates = Certificates::load(&config.tls)?;
         let state = match &config.state.directory {
             None => None,
@@ -95,6 +101,7 @@ impl Startup {
         Ok(Self {
             revocations,
             config,
+            keys,
             trust,
             certificates,
             dev_key,
@@ -130,13 +137,10 @@ impl Startup {
     }
 }
 
-/// Reads the configured keys.
+/// Reads the configured keys that are in files.
 ///
 /// # Errors
 /// The first one that cannot be used.
 pub fn load_keys(auth: &Auth) -> Result<Vec<Key>, StartupError> {
-    auth.keys
-        .iter()
-        .map(|source| Key::load(source).map_err(StartupError::Key))
-        .collect()
+    keyring::load(auth).map_err(StartupError::Key)
 }

@@ -335,6 +335,21 @@ fn the_command_line_gives_orders() {
         .output()
         .expect("the binary runs");
     assert_eq!(nobody.status.code(), Some(69), "{nobody:?}");
+    let other = std::process::Command::new(env!("CARGO_BIN_EXE_longhaul"))
+        .args([
+            "admin",
+            "--control",
+            "https://127.0.0.1:1",
+            "--dev-key",
+            key,
+            "reload",
+        ])
+        .output()
+        .expect("the binary runs");
+    assert!(
+        String::from_utf8_lossy(&other.stderr).contains("http://"),
+        "{other:?}"
+    );
     assert_eq!(said(&["drain", "--reason", "test"]), "the node drains");
 }
 

@@ -112,6 +112,8 @@ pub struct Counters {
     pub positions_replaced: u64,
     /// Commands that were handed out.
     pub commands: u64,
+    /// Fresh tokens that a connection took in place.
+    pub renewals: u64,
     /// Connections beyond the first.
     pub reconnects: u64,
 }
@@ -128,6 +130,7 @@ pub(crate) struct Tally {
     pub(crate) positions_sent: AtomicU64,
     pub(crate) positions_replaced: AtomicU64,
     pub(crate) commands: AtomicU64,
+    pub(crate) renewals: AtomicU64,
     pub(crate) connections: AtomicU64,
 }
 
@@ -151,6 +154,7 @@ impl Tally {
             positions_sent: get(&self.positions_sent),
             positions_replaced: get(&self.positions_replaced),
             commands: get(&self.commands),
+            renewals: get(&self.renewals),
             reconnects: get(&self.connections).saturating_sub(1),
         }
     }

@@ -248,8 +248,9 @@ async fn a_token_is_exchanged_before_it_ends_and_nobody_sees_the_vehicle_leave()
     });
     let (vehicle, _commands) = Vehicle::start(config).expect("it starts");
     connected(&vehicle).await;
-    eventually("two more tokens", || vehicle.counters().reconnects == 2).await;
+    eventually("two more tokens", || vehicle.counters().renewals == 2).await;
     assert_eq!(asked.load(Ordering::Relaxed), 3);
+    assert_eq!(vehicle.counters().reconnects, 0, "all on one connection");
     connected(&vehicle).await;
     assert!(dashboard.seen().went_offline.is_empty());
 }

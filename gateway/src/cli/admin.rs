@@ -115,7 +115,7 @@ pub enum AdminCall {
         #[arg(long)]
         reason: Option<String>,
     },
-    /// Make any other call, such as: call PUT /admin/fleets/north/groups/night '{"members":["truck-1"]}'
+    /// Make any other call, such as: call PUT /admin/fleets/north/groups/night '{"vehicles":["truck-1"]}'
     Call {
         /// GET, POST, PUT or DELETE
         method: String,

@@ -208,12 +208,35 @@ pub struct Drain {
 #[derive(Debug, Clone, PartialEq, Config)]
 #[config(layer_attr(serde(deny_unknown_fields)))]
 pub struct Auth {
-    /// The keys that tokens are checked with, up to 16. `algorithm` is "EdDSA" (file: an Ed25519 public key in PEM) or
-    /// "HS256" (file: a secret of at least 32 bytes; a line break at its end does not count). A token that names a
-    /// `kid` is checked with the key of that kid. A relative file name starts at this file's folder. For example:
+    /// The keys that tokens are checked with, up to 16. `algorithm` is "EdDSA" (file: an Ed25519 public key in PEM),
+    /// "ES256" (a public key on the curve P-256 in PEM), "RS256" (an RSA public key of 2048 to 8192 bits in PEM) or
+    /// "HS256" (a secret of at least 32 bytes; a line break at its end does not count). A token that names a
+    /// `kid` is checked with the key of that kid. A relative file name starts at this file's folder. The files are read
+    /// again on reload. For example:
     ///   keys = [{ algorithm = "EdDSA", file = "fleet.pub.pem", kid = "2026" }]
     #[config(default = [])]
     pub keys: Vec<KeySource>,
+
+    /// Sets of keys (JWKS, RFC 7517), up to 8: a `file`, or a `url` of an identity provider, which is fetched every
+    /// `refresh_s` seconds (default 300; 10 to 86400), and early if a token names a `kid` that is not known. When it
+    /// cannot be fetched, the keys of the last time are good for `stale_max_s` more seconds (default 86400; 0 to
+    /// 31536000). `cache`: a file that the last good set is kept in, for a start while the provider is away. `ca`: a
+    /// file of certificates (PEM) that are trusted beside the system's. http:// is for this machine only. For example:
+    ///   key_sets = [{ file = "keys.json" }, { url = "https://idp.example/jwks.json", cache = "idp-keys.json" }]
+    #[config(default = [])]
+    pub key_sets: Vec<KeySetSource>,
+
+    /// The algorithms that keys may have, such as ["EdDSA", "ES256"]. A key in `keys` of another one is an error, one in
+    /// a set is left out. Empty: all four, of which HS256 only from files of this machine. A token never chooses: each key
+    /// has one algorithm. The key of --dev is exempt.
+    #[config(default = [])]
+    pub algorithms: Vec<KeyAlgorithm>,
+
+    /// The longest that a token may last, from its `iat` to its `exp`, in seconds; one without `iat` is refused then.
+    /// 0: no limit.
+    /// Allowed: 0 to 315360000.
+    #[config(default = 0, validate = within::<0, 315_360_000>)]
+    pub lifetime_max_s: u64,
 
     /// How many seconds a token's times (exp, nbf) may be off, for clocks that disagree.
     /// Allowed: 0 to 600.
@@ -255,6 +278,24 @@ pub struct KeySource {
     pub kid: Option<String>,
 }
 
+/// Where a set of keys comes from: a file or a URL.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeySetSource {
+    /// A file with a JSON Web Key Set.
+    pub file: Option<PathBuf>,
+    /// Where one is fetched from.
+    pub url: Option<String>,
+    /// How often, in seconds.
+    pub refresh_s: Option<u64>,
+    /// For how long its keys are good when it cannot be fetched, in seconds.
+    pub stale_max_s: Option<u64>,
+    /// The file that the last good set is kept in.
+    pub cache: Option<PathBuf>,
+    /// Certificates that are trusted beside the system's.
+    pub ca: Option<PathBuf>,
+}
+
 /// The signature algorithms that tokens may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 pub enum KeyAlgorithm {
@@ -266,6 +307,14 @@ pub enum KeyAlgorithm {
     #[value(name = "EdDSA", alias = "eddsa")]
     #[serde(rename = "EdDSA")]
     EdDsa,
+    /// ECDSA on the curve P-256 with SHA-256.
+    #[value(name = "ES256", alias = "es256")]
+    #[serde(rename = "ES256")]
+    Es256,
+    /// RSA (PKCS #1 v1.5) with SHA-256.
+    #[value(name = "RS256", alias = "rs256")]
+    #[serde(rename = "RS256")]
+    Rs256,
 }
 
 /// The control plane: health, readiness and metrics over HTTP.

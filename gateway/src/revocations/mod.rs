@@ -8,17 +8,19 @@
 //! is exchanged *first*, and *then* every shard gets a letter with what is new. A shard lets somebody in within one step
 //! of its own. So whoever it let in by the old snapshot is there when it takes the letter.
 //!
+//! - `revocations/load.rs`: what there is at the start
 //! - `revocations/source.rs`: a watched file
 //! - `session/revocation.rs`: what an entry means
 //! - `shard/purge.rs`: how a shard closes those who are hit
 #![forbid(unsafe_code)]
 
+mod load;
 mod source;
 
 use std::{
     collections::VecDeque,
     io,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         mpsc::{RecvTimeoutError, Sender, channel},
@@ -27,15 +29,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use self::source::{Source, SourceError};
+pub use self::load::{Loaded, RevocationsError, load};
+use self::source::Source;
 use crate::{
     audit::unix_ms,
-    limits::{Limits, PURGES_OWED_MAX},
+    limits::PURGES_OWED_MAX,
     metrics::RevocationMetrics,
     session::{
         close,
         revocation::{Entry, Revocation, Revocations, Whom},
-        token::IdBounds,
         trust::Trust,
     },
     shard::{
@@ -51,38 +53,6 @@ const KEPT: &str = "revocations.jsonl";
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How long to wait for room in a shard's inbox before the letter waits for the next look.
 const POST_WITHIN: Duration = Duration::from_millis(100);
-
-/// Why there is no list at the start.
-#[derive(Debug, thiserror::Error)]
-pub enum RevocationsError {
-    /// The operator's file.
-    #[error(
-        "cannot use the list of revoked tokens {path} (auth.revocations), and without it they would be let in: mend it, or \
-         empty it if there are none",
-        path = path.display()
-    )]
-    Watched {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: SourceError,
-    },
-    /// The file in the state folder.
-    #[error(
-        "cannot use the tokens that were revoked by calls, {path}, and without it they would be let in: mend it, or remove \
-         it if that is what you want",
-        path = path.display()
-    )]
-    Kept {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: SourceError,
-    },
-    /// Together they are too many.
-    #[error("there are {0} revocations, more than limits.revocations_max")]
-    TooMany(usize),
-}
 
 /// Why a call was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -101,53 +71,6 @@ pub enum KeepError {
     /// It is the operator's file's.
     #[error("this entry stands in the file of auth.revocations; remove it there")]
     InFile,
-}
-
-/// Both sources, as they are at the start.
-#[derive(Debug)]
-pub struct Loaded {
-    watched: Option<Source>,
-    kept: Source,
-    folder: Option<Arc<Folder>>,
-    max: usize,
-}
-
-/// Reads both sources.
-///
-/// # Errors
-/// One of them cannot be used: a list of whom not to let in is not to be lost by accident.
-pub fn load(
-    watched: Option<&Path>,
-    folder: Option<&Arc<Folder>>,
-    limits: &Limits,
-) -> Result<Loaded, RevocationsError> {
-    let (bounds, max) = (IdBounds::new(limits), limits.revocations_max);
-    let watched = watched
-        .map(|path| {
-            Source::read(path, bounds, max).map_err(|source| RevocationsError::Watched {
-                path: path.to_owned(),
-                source,
-            })
-        })
-        .transpose()?;
-    let kept = match folder {
-        None => Source::none(bounds, max),
-        Some(folder) => {
-            let path = folder.path().join(KEPT);
-            Source::read_if_any(&path, bounds, max)
-                .map_err(|source| RevocationsError::Kept { path, source })?
-        }
-    };
-    let count = watched.as_ref().map_or(0, |source| source.entries.len()) + kept.entries.len();
-    if count > max {
-        return Err(RevocationsError::TooMany(count));
-    }
-    Ok(Loaded {
-        watched,
-        kept,
-        folder: folder.cloned(),
-        max,
-    })
 }
 
 /// The keeper, shared by its thread and the control plane.

@@ -1,9 +1,12 @@
-use std::fs;
+use std::{fs, path::PathBuf};
 
 use super::*;
 use crate::{
     config::Config,
-    session::{rights::Rights, token::Identity, token::Role, token::Verifier},
+    session::{
+        rights::Rights,
+        token::{IdBounds, Identity, Role, Verifier},
+    },
 };
 
 struct World {

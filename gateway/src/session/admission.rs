@@ -7,7 +7,10 @@ use super::{
     credentials,
     token::{Identity, TokenError, Verifier},
 };
-use crate::websocket::{Refusal, upgrade};
+use crate::{
+    limits::RETRY_KEYS_S,
+    websocket::{Refusal, upgrade},
+};
 
 /// The endpoint of vehicles and dashboards.
 pub const ENDPOINT: &str = "/v1";
@@ -65,6 +68,7 @@ impl Admission<'_> {
             .verifier
             .verify(&presented.token, self.unix_s)
             .map_err(|error| match error {
+                TokenError::KeysPending => Refusal::unavailable(error.to_string(), RETRY_KEYS_S),
                 TokenError::Operator => Refusal::new(StatusCode::FORBIDDEN, error.to_string()),
                 error => Refusal::unauthorized(error.to_string()),
             })?;

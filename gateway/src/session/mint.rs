@@ -4,6 +4,7 @@
 use jsonwebtoken::{Header, encode};
 use serde::Serialize;
 
+use super::grants;
 use super::keys::SigningKey;
 use super::rights::Right;
 use super::token::{DASHBOARD, IdBounds, OPERATOR, TokenError, VEHICLE};
@@ -42,7 +43,7 @@ pub struct NewToken {
     pub may: Vec<Right>,
     /// The groups that a vehicle is in.
     pub groups: Vec<String>,
-    /// The entries of the claim `grants`; none: no such claim. The gateway judges them.
+    /// The entries of the claim `grants`; none: no such claim.
     pub grants: Option<Vec<serde_json::Value>>,
 }
 
@@ -92,6 +93,7 @@ pub fn mint(key: &SigningKey, token: &NewToken, bounds: IdBounds) -> Result<Stri
         (None, _) => return Err(TokenError::Missing("fleet").into()),
     };
     bounds.check(fleet, &token.subject, None)?;
+    check_grants(token, bounds)?;
     let mut header = Header::new(key.algorithm());
     header.kid.clone_from(&token.kid);
     let claims = Claims {
@@ -115,4 +117,23 @@ pub fn mint(key: &SigningKey, token: &NewToken, bounds: IdBounds) -> Result<Stri
         grants: token.grants.as_deref(),
     };
     Ok(encode(&header, &claims, key.encoding())?)
+}
+
+/// Reads groups and grants as a gateway does.
+fn check_grants(token: &NewToken, bounds: IdBounds) -> Result<(), TokenError> {
+    let bearer = match token.role {
+        Bearer::Vehicle => grants::Bearer::Vehicle,
+        Bearer::Dashboard => grants::Bearer::Dashboard,
+        Bearer::Operator => return Ok(()),
+    };
+    grants::groups(token.groups.clone())?;
+    let Some(entries) = token.grants.clone() else {
+        return Ok(());
+    };
+    let wrong = |_| TokenError::Type {
+        claim: "grants",
+        expected: "a list of objects",
+    };
+    let entries = serde_json::from_value(entries.into()).map_err(wrong)?;
+    grants::grants(entries, bearer, bounds.subject_bytes_max).map(drop)
 }

@@ -9,6 +9,7 @@ pub mod dashboard;
 pub mod dev_key;
 pub mod event;
 pub mod grants;
+pub mod hint;
 pub mod keys;
 pub mod mint;
 pub mod origin;

@@ -1,4 +1,5 @@
-//! Session tokens: JSON Web Tokens (RFC 7519), signed with Ed25519 (`EdDSA`, RFC 8037) or HMAC (`HS256`, RFC 7518).
+//! Session tokens: JSON Web Tokens (RFC 7519), signed with Ed25519 (`EdDSA`, RFC 8037), ECDSA on P-256 (`ES256`), RSA
+//! (`RS256`) or HMAC (`HS256`, all RFC 7518).
 //!
 //! | claim | meaning |
 //! |---|---|
@@ -19,17 +20,25 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
+use std::sync::Arc;
 
 use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::{Algorithm, Header, Validation, decode, decode_header};
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+use jsonwebtoken::{Header, Validation, decode, decode_header};
 
 use super::grants::{self, Grants};
+use super::hint::KeyHint;
 use super::keys::Key;
 use super::rights::Rights;
 use crate::config::Auth;
-use crate::limits::{Limits, TOKEN_BYTES_MAX};
+use crate::limits::{KEYS_TRIED_MAX, Limits, TOKEN_BYTES_MAX};
+
+mod claims;
+mod error;
+
+use self::claims::{Claim, Claims, Entries, list, seconds, text};
+
+pub(super) use self::claims::check_id;
+pub use self::error::TokenError;
 
 /// The roles as they stand in a token.
 pub(super) const VEHICLE: &str = "vehicle";
@@ -86,7 +95,6 @@ pub struct Identity {
 }
 
 /// Who may give orders to the node, by its token alone.
-#[allow(dead_code, reason = "for the admin API")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Operator {
     /// The fleet that it is bound to; none: the whole node.
@@ -101,123 +109,19 @@ pub struct Operator {
     pub token_id: String,
 }
 
-/// Why a token is refused, in words for whoever wrote it. No message repeats any of the token.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TokenError {
-    /// Not three base64url parts, or a header that is no JWT header of a known algorithm.
-    #[error(
-        "the token is not a signed JWT: three base64url parts joined by dots, its header naming EdDSA or HS256"
-    )]
-    Malformed,
-    /// The header demands an extension (RFC 7515 §4.1.11); none is known here.
-    #[error(
-        "the token's header has `crit`, which asks for an extension that this gateway does not have"
-    )]
-    Critical,
-    /// No configured key has the token's algorithm.
-    #[error("the token is signed with {0:?}, and this gateway has no key of that algorithm for it")]
-    Algorithm(Algorithm),
-    /// The header's `kid` is not configured.
-    #[error("the token names a key (`kid`) that this gateway does not have")]
-    UnknownKey,
-    /// No key made this signature.
-    #[error("the token's signature is not by a key of this gateway")]
-    Signature,
-    /// The claims are not a JSON object.
-    #[error("the token's claims are not a JSON object, or one of them stands there twice")]
-    Claims,
-    /// A claim that must be there is not.
-    #[error("the token has no claim `{0}`")]
-    Missing(&'static str),
-    /// A claim has another type than it must have.
-    #[error("the token's claim `{claim}` is not {expected}")]
-    Type {
-        /// The claim.
-        claim: &'static str,
-        /// What it must be.
-        expected: &'static str,
-    },
-    /// The role is none that there is.
-    #[error("the token's claim `role` is neither \"vehicle\" nor \"dashboard\" nor \"operator\"")]
-    Role,
-    /// An operator where a vehicle or a dashboard belongs.
-    #[error("an operator's token is for the control plane; vehicles and dashboards connect here")]
-    Operator,
-    /// A vehicle or a dashboard where an operator belongs.
-    #[error("the token's claim `role` is not \"operator\", and only an operator may do this")]
-    #[allow(dead_code, reason = "for the admin API")]
-    NotOperator,
-    /// A list has too many entries.
-    #[error("the token's claim `{claim}` has {count} entries, allowed: {count_max}")]
-    TooMany {
-        /// The claim.
-        claim: &'static str,
-        /// How many.
-        count: usize,
-        /// The bound.
-        count_max: usize,
-    },
-    /// An entry of `grants` is wrong.
-    #[error("the token's claim `grants`, entry {at}, {wrong}")]
-    Grant {
-        /// Which one, from 0.
-        at: usize,
-        /// What is wrong.
-        wrong: &'static str,
-    },
-    /// The whole token is too long.
-    #[error("the token has {0} bytes, allowed: {TOKEN_BYTES_MAX}")]
-    TooLarge(usize),
-    /// It was issued in the future.
-    #[error("the token was issued {seconds} s in the future; does a clock run wrong?")]
-    IssuedLater {
-        /// How far, by the gateway's clock.
-        seconds: u64,
-    },
-    /// An id is empty.
-    #[error("the token's claim `{0}` is empty")]
-    Empty(&'static str),
-    /// An id is too long.
-    #[error("the token's claim `{claim}` has {bytes} bytes, allowed: {bytes_max}")]
-    TooLong {
-        /// The claim.
-        claim: &'static str,
-        /// Its length.
-        bytes: usize,
-        /// The bound, from `[limits]`.
-        bytes_max: usize,
-    },
-    /// An id has a control character.
-    #[error("the token's claim `{0}` has a control character")]
-    ControlCharacter(&'static str),
-    /// The token has ended.
-    #[error("the token expired {seconds} s ago; ask for a new one")]
-    Expired {
-        /// How long ago, by the gateway's clock.
-        seconds: u64,
-    },
-    /// The token is not valid yet.
-    #[error("the token is not valid for another {seconds} s; does a clock run wrong?")]
-    NotYetValid {
-        /// How long until it is, by the gateway's clock.
-        seconds: u64,
-    },
-    /// `iss` is not the configured one.
-    #[error("the token's claim `iss` is not the issuer that this gateway accepts")]
-    Issuer,
-    /// `aud` does not have the configured one.
-    #[error("the token's claim `aud` does not name the audience that this gateway is")]
-    Audience,
-}
-
 /// Checks tokens. Shared by all shards behind an `Arc`; [`Verifier::verify`] takes no lock and does no I/O.
 #[derive(Debug)]
 pub struct Verifier {
     keys: Vec<(Key, Validation)>,
     leeway_s: u64,
+    lifetime_max_s: u64,
     issuer: Option<String>,
     audience: Option<String>,
     bounds: IdBounds,
+    /// Who is told of tokens whose key is not there.
+    hint: Option<Arc<KeyHint>>,
+    /// Some keys have not been fetched yet.
+    pending: bool,
 }
 
 /// How long the ids in a token may be.
@@ -260,9 +164,23 @@ impl Verifier {
         Self {
             keys: keys.into_iter().map(with_validation).collect(),
             leeway_s: auth.leeway_s,
+            lifetime_max_s: auth.lifetime_max_s,
             issuer: auth.issuer.clone(),
             audience: auth.audience.clone(),
             bounds: IdBounds::new(limits),
+            hint: None,
+            pending: false,
+        }
+    }
+
+    /// The same, with more keys elsewhere. `pending`: some of them have not been fetched yet, so that a token that no key
+    /// is for may be good all the same.
+    #[must_use]
+    pub fn with_more_elsewhere(self, hint: Arc<KeyHint>, pending: bool) -> Self {
+        Self {
+            hint: Some(hint),
+            pending,
+            ..self
         }
     }
 
@@ -279,7 +197,6 @@ impl Verifier {
     ///
     /// # Errors
     /// The first thing that is wrong with the token; that of anybody else is [`TokenError::NotOperator`].
-    #[allow(dead_code, reason = "for the admin API")]
     pub fn verify_operator(&self, token: &str, now_unix: u64) -> Result<Operator, TokenError> {
         let (claims, times) = self.checked_claims(token, now_unix)?;
         self.operator(claims, times)
@@ -309,14 +226,20 @@ impl Verifier {
             (false, Some(_)) => key.kid().is_none(),
             (false, None) => true,
         };
+        if (header.kid.is_some() && !kid_is_known || self.keys.is_empty())
+            && let Some(hint) = &self.hint
+        {
+            hint.raise();
+        }
         let mut refusal = match (&header.kid, self.keys.iter().any(|(key, _)| fits(key))) {
             (Some(_), false) => TokenError::UnknownKey,
             _ => TokenError::Algorithm(header.alg),
         };
-        for (key, validation) in &self.keys {
-            if !fits(key) || key.algorithm() != header.alg {
-                continue;
-            }
+        let fitting = self
+            .keys
+            .iter()
+            .filter(|(key, _)| fits(key) && key.algorithm() == header.alg);
+        for (key, validation) in fitting.take(KEYS_TRIED_MAX) {
             match decode::<Claims>(token, key.decoding(), validation) {
                 Ok(data) => return Ok(data.claims),
                 Err(error) => match error.kind() {
@@ -327,7 +250,11 @@ impl Verifier {
                 },
             }
         }
-        Err(refusal)
+        Err(if self.pending {
+            TokenError::KeysPending
+        } else {
+            refusal
+        })
     }
 
     fn check_times(&self, claims: &Claims, now_unix: u64) -> Result<Times, TokenError> {
@@ -352,10 +279,24 @@ impl Verifier {
             Some(issued) if issued > latest => Err(TokenError::IssuedLater {
                 seconds: issued - now_unix,
             }),
-            _ => Ok(Times {
+            _ => self.check_lifetime(Times {
                 expires_unix,
                 issued_unix,
             }),
+        }
+    }
+
+    fn check_lifetime(&self, times: Times) -> Result<Times, TokenError> {
+        if self.lifetime_max_s == 0 {
+            return Ok(times);
+        }
+        let issued = times.issued_unix.ok_or(TokenError::Missing("iat"))?;
+        match times.expires_unix.saturating_sub(issued) {
+            seconds if seconds > self.lifetime_max_s => Err(TokenError::LastsTooLong {
+                seconds,
+                seconds_max: self.lifetime_max_s,
+            }),
+            _ => Ok(times),
         }
     }
 
@@ -425,7 +366,6 @@ impl Verifier {
         })
     }
 
-    #[allow(dead_code, reason = "for the admin API")]
     fn operator(&self, claims: Claims, times: Times) -> Result<Operator, TokenError> {
         let role = text("role", claims.role)?.ok_or(TokenError::Missing("role"))?;
         match role.as_str() {
@@ -463,92 +403,6 @@ fn with_validation(key: Key) -> (Key, Validation) {
     validation.validate_nbf = false;
     validation.validate_aud = false;
     (key, validation)
-}
-
-/// The claims that matter, of whatever type they came in: the type is checked with a message of its own.
-#[derive(Deserialize)]
-struct Claims {
-    sub: Option<Claim>,
-    role: Option<Claim>,
-    fleet: Option<Claim>,
-    exp: Option<Claim>,
-    iat: Option<Claim>,
-    nbf: Option<Claim>,
-    jti: Option<Claim>,
-    may: Option<Claim>,
-    groups: Option<Claim>,
-    #[serde(default, deserialize_with = "grants::present")]
-    grants: Option<Entries>,
-    iss: Option<Claim>,
-    aud: Option<Claim>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Claim {
-    Text(String),
-    /// RFC 7519 §2 allows fractions of a second.
-    Number(f64),
-    List(Vec<String>),
-    Other(IgnoredAny),
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Entries {
-    List(Vec<grants::Entry>),
-    Other(IgnoredAny),
-}
-
-fn text(claim: &'static str, value: Option<Claim>) -> Result<Option<String>, TokenError> {
-    match value {
-        None => Ok(None),
-        Some(Claim::Text(text)) => Ok(Some(text)),
-        Some(_) => Err(TokenError::Type {
-            claim,
-            expected: "a string",
-        }),
-    }
-}
-
-fn list(claim: &'static str, value: Option<Claim>) -> Result<Vec<String>, TokenError> {
-    match value {
-        None => Ok(Vec::new()),
-        Some(Claim::List(list)) => Ok(list),
-        Some(_) => Err(TokenError::Type {
-            claim,
-            expected: "a list of strings",
-        }),
-    }
-}
-
-fn seconds(claim: &'static str, value: &Option<Claim>) -> Result<Option<u64>, TokenError> {
-    match value {
-        None => Ok(None),
-        // The cast saturates, and a time before 1970 counts as 1970.
-        Some(Claim::Number(number)) => Ok(Some(*number as u64)),
-        Some(_) => Err(TokenError::Type {
-            claim,
-            expected: "a number of seconds",
-        }),
-    }
-}
-
-pub(super) fn check_id(claim: &'static str, id: &str, bytes_max: usize) -> Result<(), TokenError> {
-    if id.is_empty() {
-        return Err(TokenError::Empty(claim));
-    }
-    if id.len() > bytes_max {
-        return Err(TokenError::TooLong {
-            claim,
-            bytes: id.len(),
-            bytes_max,
-        });
-    }
-    if id.chars().any(char::is_control) {
-        return Err(TokenError::ControlCharacter(claim));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

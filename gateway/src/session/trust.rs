@@ -31,6 +31,12 @@ impl Trust {
         })
     }
 
+    /// Tokens are checked with this from now on. Connections whose token is of a key that is gone live on until their
+    /// token ends.
+    pub fn set_verifier(&self, verifier: Verifier) {
+        self.verifier.store(Arc::new(verifier));
+    }
+
     /// What checks tokens now.
     pub fn verifier(&self) -> Guard<Arc<Verifier>> {
         self.verifier.load()

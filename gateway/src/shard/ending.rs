@@ -18,6 +18,7 @@ use super::{
 use crate::{
     fleet::Extra,
     limits::RETRY_STOPPING_S,
+    session::penalty::Offence,
     session::{
         close::{self, Close},
         token::Identity,
@@ -148,6 +149,7 @@ impl Core {
         connection.heard = self.now.stamp();
         if matches!(connection.peer, Peer::Dashboard(_)) {
             self.end_feed(key, self.now);
+            self.end_access(key);
         }
         let Some(connection) = self.connections.get_mut(key) else {
             return;
@@ -155,6 +157,9 @@ impl Core {
         match &mut connection.peer {
             Peer::Vehicle { fleet, vehicle } => {
                 self.publishers.forget(key);
+                if std::mem::take(&mut connection.bounded) {
+                    self.publish_bounds.remove(&key);
+                }
                 let (fleet, vehicle) = (*fleet, *vehicle);
                 self.metrics.connections_open_vehicle.sub(1);
                 if connection.stale {
@@ -207,6 +212,10 @@ impl Core {
             .is_some_and(|connection| connection.phase == Phase::Open)
         {
             self.metrics.closed_abruptly.inc();
+            if self.sessions.is_shaking_hands(key) {
+                // It had our signature, and leaves: that is how a flood of handshakes looks.
+                self.offend(key, Offence::Tls);
+            }
         }
         self.abort(ring, key);
     }

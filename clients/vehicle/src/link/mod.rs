@@ -7,11 +7,13 @@
 //! | `driver` | from one connection to the next |
 //! | `talk` | one connection: what comes, and when to move |
 //! | `outgoing` | what to send on it |
+//! | `renewal` | a fresh token on a connection |
 //! | `replace` | a new connection beside the old one |
 
 pub(crate) mod dial;
 pub(crate) mod driver;
 mod outgoing;
+mod renewal;
 mod replace;
 mod talk;
 mod tls;

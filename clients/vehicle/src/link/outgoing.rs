@@ -32,6 +32,13 @@ impl Talk<'_> {
 
     /// The next message, which counts as sent.
     fn next(&mut self, now: Instant) -> Option<Bytes> {
+        if let Some(fresh) = self.renewal.next() {
+            // Whatever the pace: without it, there is soon no connection to send on.
+            let message = fresh.into();
+            let bytes = Bytes::copy_from_slice(self.encoder.message(&message).payload());
+            let _ = self.pace.take(bytes.len(), now);
+            return Some(bytes);
+        }
         // A statement of its own, so that the lock is not held below.
         let result = self.shared.book().next().cloned();
         if let Some(result) = result {

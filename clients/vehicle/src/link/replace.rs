@@ -1,4 +1,5 @@
-//! A new connection beside the old one: because the gateway goes away, or because the token ends. The old one is
+//! A new connection beside the old one: because the gateway goes away, or because the token ends and the gateway takes no
+//! other in its place (see `renewal`). The old one is
 //! closed when the new one is there, so nothing is lost in between, and nobody sees the vehicle go offline.
 
 use std::future::Future;
@@ -6,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use longhaul_codec::{Drain, Welcome};
+use longhaul_codec::Drain;
 
 use super::dial::{Dialer, Link};
 use super::driver::ask;
@@ -15,15 +16,12 @@ use crate::config::Config;
 use crate::session::rules::{Ended, Verdict, verdict};
 use crate::token::Token;
 
-/// A token is not exchanged more often, however short its life.
-const REFRESH_AFTER_MIN: Duration = Duration::from_secs(1);
-
 /// Why there is to be a new connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Cause {
     /// The gateway goes away, and this is where to go.
     Drain(Endpoint),
-    /// The token ends.
+    /// The token ends, and the gateway did not take another on this connection.
     Token,
 }
 
@@ -49,11 +47,15 @@ impl Replacement {
         }
     }
 
-    /// A connection begins: its token ends some day.
-    pub(super) fn begin(&mut self, welcome: &Welcome, now: Instant, rng: &mut fastrand::Rng) {
-        let margin = self.config.token_margin;
+    /// A connection begins.
+    pub(super) fn begin(&mut self) {
         self.failures = 0;
-        self.due = refresh_after(welcome, margin, rng).map(|after| (now + after, Cause::Token));
+        self.due = None;
+    }
+
+    /// The token ends, and the present connection does not take another. A Drain knows better where to go.
+    pub(super) fn renew(&mut self, now: Instant) {
+        self.due.get_or_insert((now, Cause::Token));
     }
 
     /// The gateway goes away.
@@ -145,46 +147,5 @@ impl Replacement {
 
     fn wait(&self, rng: &mut fastrand::Rng) -> Duration {
         self.config.reconnect.wait(self.failures, rng)
-    }
-}
-
-/// How long after its Welcome a connection's token is exchanged. By the gateway's clock alone: the vehicle's may be
-/// wrong.
-fn refresh_after(welcome: &Welcome, margin: Duration, rng: &mut fastrand::Rng) -> Option<Duration> {
-    if welcome.expires_ms == 0 {
-        return None;
-    }
-    let life = welcome.expires_ms.saturating_sub(welcome.gateway_time_ms);
-    let life = Duration::from_millis(life);
-    let margin = margin.min(life / 10).mul_f64(1.0 + rng.f64());
-    Some(life.saturating_sub(margin).max(REFRESH_AFTER_MIN))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_token_is_exchanged_before_it_ends_by_the_gateways_clock() {
-        let mut rng = fastrand::Rng::with_seed(1);
-        let second = Duration::from_secs(1);
-        for (life_s, margin_s, least_s, most_s) in
-            [(3_600, 60, 3_480, 3_540), (100, 60, 80, 90), (1, 60, 1, 1)]
-        {
-            for _ in 0..100 {
-                let welcome = Welcome {
-                    gateway_time_ms: 5,
-                    expires_ms: 5 + life_s * 1_000,
-                    ..Welcome::default()
-                };
-                let after = refresh_after(&welcome, margin_s * second, &mut rng).unwrap();
-                assert!(after >= least_s * second && after <= most_s * second);
-            }
-        }
-        assert_eq!(
-            refresh_after(&Welcome::default(), second, &mut rng),
-            None,
-            "it does not end"
-        );
     }
 }

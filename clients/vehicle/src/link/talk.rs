@@ -10,6 +10,7 @@ use tokio_tungstenite::tungstenite::{Error as WsError, Message as Frame};
 
 use super::dial::{Link, close, closed};
 use super::driver::{Driver, Outcome, left};
+use super::renewal::{Answered, Renewal};
 use super::replace::Replacement;
 use crate::session::commands::Handling;
 use crate::session::heartbeat::{Beat, Heartbeat};
@@ -18,6 +19,7 @@ use crate::session::rules::{Ended, Refusal, refusal};
 use crate::session::window::Window;
 use crate::shared::Shared;
 use crate::status::{Notice, State, count};
+use crate::token::Token;
 
 /// For goodbyes.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
@@ -32,6 +34,7 @@ enum Happening {
     Flushed(Result<(), WsError>),
     Fleeting(Option<Bytes>),
     Opened(Box<Result<Link, Ended>>),
+    Asked(Result<Token, Ended>),
     Woken,
     Left,
 }
@@ -42,6 +45,7 @@ pub(super) struct Talk<'d> {
     pub(super) shared: Arc<Shared>,
     pub(super) link: Link,
     pub(super) replacement: Replacement,
+    pub(super) renewal: Renewal,
     pub(super) window: Window,
     pub(super) pace: Pace,
     pub(super) heartbeat: Heartbeat,
@@ -64,6 +68,7 @@ impl Driver {
         let mut talk = Talk {
             shared: Arc::clone(&self.shared),
             replacement: Replacement::new(Arc::clone(&self.config), self.dialer.clone()),
+            renewal: Renewal::new(Arc::clone(&self.config), now),
             window: Window::new(1, self.config.retry, self.config.ack_within),
             pace: Pace::new(self.config.rate, now),
             heartbeat: Heartbeat::new(Duration::ZERO, self.config.pong_within, now),
@@ -135,7 +140,8 @@ impl Talk<'_> {
         self.pace = Pace::new(config.rate, now);
         let heartbeat = Duration::from_millis(welcome.heartbeat_ms.into());
         self.heartbeat = Heartbeat::new(heartbeat, config.pong_within, now);
-        self.replacement.begin(welcome, now, &mut self.driver.rng);
+        self.replacement.begin();
+        self.renewal.begin(welcome, now, &mut self.driver.rng);
         (self.flushing, self.paced_until) = (false, None);
         tracing::info!(
             vehicle = welcome.subject,
@@ -158,6 +164,11 @@ impl Talk<'_> {
     /// Sends what may be sent, and takes one thing that happens.
     async fn turn(&mut self) -> Result<Option<Outcome>, WsError> {
         let now = Instant::now();
+        self.renewal.start(now);
+        if self.renewal.overdue(now) {
+            tracing::warn!("the gateway does not answer a fresh token");
+            self.replacement.renew(now);
+        }
         self.replacement.start(&self.link.token, now);
         self.fill(now).await?;
         let beat = match self.heartbeat.poll(now) {
@@ -179,6 +190,7 @@ impl Talk<'_> {
             Some(beat),
             self.window.wake_at(now),
             self.replacement.due_at(),
+            self.renewal.due_at(),
             self.paced_until.filter(|_| !self.flushing),
         ];
         let wake_at = due.into_iter().flatten().min().unwrap_or(now + IDLE);
@@ -189,6 +201,7 @@ impl Talk<'_> {
             () = self.shared.wake.notified() => Happening::Woken,
             event = self.driver.fleeting.recv(), if !self.flushing && !paced => Happening::Fleeting(event),
             opened = self.replacement.opened() => Happening::Opened(Box::new(opened)),
+            asked = self.renewal.asked() => Happening::Asked(asked),
             () = tokio::time::sleep_until(wake_at.into()) => Happening::Woken,
             () = left(&mut self.driver.leaving) => Happening::Left,
         };
@@ -216,6 +229,10 @@ impl Talk<'_> {
                     self.replacement.settle(Some(&failed), now, rng);
                 }
             },
+            Happening::Asked(answer) => {
+                let rng = &mut self.driver.rng;
+                self.renewal.got(answer, &self.link.token, now, rng);
+            }
             Happening::Frame(None) => return Ok(Some(lost("it ended without a close frame"))),
             Happening::Frame(Some(frame)) => {
                 self.heartbeat.heard(now);
@@ -242,6 +259,18 @@ impl Talk<'_> {
                 self.window.acked(ack.id(), now);
                 self.shared.acked(ack.id());
             }
+            Ok(MessageRef::Ack(ack))
+                if AckKind::try_from(ack.kind()) == Ok(AckKind::Authenticate) =>
+            {
+                if let Some(token) = self.renewal.acked(ack.id()) {
+                    tracing::info!("a fresh token is in force");
+                    count(&self.shared.tally.renewals, 1);
+                    self.link.token = token;
+                }
+            }
+            Ok(MessageRef::TokenExpiring(said)) => {
+                self.renewal.warned(said.into(), now, &mut self.driver.rng);
+            }
             Ok(MessageRef::Error(error)) => self.error(error.into(), now),
             Ok(MessageRef::Command(command)) => self.command(command.into(), now),
             Ok(MessageRef::Drain(drain)) => self.drain(drain.into(), now),
@@ -256,6 +285,13 @@ impl Talk<'_> {
         if id == 0 {
             tracing::warn!(?code, "the gateway did not take something: {why}");
             return self.shared.tell(Notice::Warned { code, why });
+        }
+        if let Some(answered) = self.renewal.refused(id, code, now, &mut self.driver.rng) {
+            tracing::warn!(?code, "the gateway did not take a fresh token: {why}");
+            if let Answered::Elsewhere = answered {
+                self.replacement.renew(now);
+            }
+            return;
         }
         match refusal(code) {
             Refusal::Permanent => {

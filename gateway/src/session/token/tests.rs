@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 
 use super::test_keys::{PRIVATE_PEM, PUBLIC_PEM, SECRET};
 use super::*;
-use crate::config::Config;
+use crate::config::{Config, KeyAlgorithm};
 use crate::session::keys::SigningKey;
 use crate::session::mint::{Bearer, MintError, NewToken, mint};
 use crate::session::rights::Right;
@@ -23,11 +23,11 @@ fn verifier(keys: Vec<Key>) -> Verifier {
 }
 
 fn secret(kid: Option<&str>) -> Key {
-    Key::hs256(SECRET, kid.map(str::to_owned)).expect("a key")
+    Key::new(KeyAlgorithm::Hs256, SECRET, kid.map(str::to_owned)).expect("a key")
 }
 
 fn public(pem: &str, kid: Option<&str>) -> Key {
-    Key::ed25519(pem.as_bytes(), kid.map(str::to_owned)).expect("a key")
+    Key::new(KeyAlgorithm::EdDsa, pem.as_bytes(), kid.map(str::to_owned)).expect("a key")
 }
 
 fn claims() -> Value {
@@ -385,8 +385,8 @@ fn a_minted_token_is_accepted() {
         fleet_bytes_max: 64,
     };
     for key in [
-        SigningKey::hs256(SECRET).expect("a key"),
-        SigningKey::ed25519(PRIVATE_PEM.as_bytes()).expect("a key"),
+        SigningKey::new(KeyAlgorithm::Hs256, SECRET).expect("a key"),
+        SigningKey::new(KeyAlgorithm::EdDsa, PRIVATE_PEM.as_bytes()).expect("a key"),
     ] {
         let token = mint(&key, &new, bounds).expect("a token");
         let identity = verifier.verify(&token, NOW).expect("it is good");
@@ -404,7 +404,7 @@ fn a_minted_token_is_accepted() {
         subject: String::new(),
         ..new
     };
-    let key = SigningKey::hs256(SECRET).expect("a key");
+    let key = SigningKey::new(KeyAlgorithm::Hs256, SECRET).expect("a key");
     assert!(matches!(
         mint(&key, &nameless, bounds),
         Err(MintError::Refused(TokenError::Empty("sub")))

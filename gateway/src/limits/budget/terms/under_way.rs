@@ -6,13 +6,15 @@ use longhaul_filter_engine::footprint as filters;
 use super::{NOTHING, Sheet, growing, grown, size};
 use crate::{
     audit,
+    config::KEYS_HARD_MAX,
     events::commands,
     limits::{
         AUDIT_TEXT_BYTES_MAX, CONTROL_BODY_BYTES_MAX, CONTROL_CONNECTIONS_MAX,
         CONTROL_HEADER_BYTES_MAX, DRAIN_TEXT_BYTES_MAX, ERROR_TEXT_BYTES_MAX, EVERY_BACKLOG_MAX,
-        MESSAGE_OVERHEAD_BYTES, MESSAGES_PER_INTERVAL_MAX, NAMES_PER_MESSAGE_MAX,
-        PRESENCE_PER_MESSAGE_MAX, RETRY_AFTER_MAX_S, REVOCATION_REASON_BYTES_MAX,
-        VEHICLE_ANSWER_BYTES_MAX, VEHICLE_ANSWERS_MAX, budget::Part,
+        KEY_SET_BYTES_MAX, KEY_SETS_MAX, KEYS_PER_SET_MAX, MESSAGE_OVERHEAD_BYTES,
+        MESSAGES_PER_INTERVAL_MAX, NAMES_PER_MESSAGE_MAX, PRESENCE_PER_MESSAGE_MAX,
+        RETRY_AFTER_MAX_S, REVOCATION_REASON_BYTES_MAX, VEHICLE_ANSWER_BYTES_MAX,
+        VEHICLE_ANSWERS_MAX, budget::Part,
     },
     server::EXECUTOR_IO_MEMORY,
     session::revocation::Revocation,
@@ -25,6 +27,13 @@ use crate::{
 const JSON_PER_BYTE: u64 = 6;
 /// An id has no control characters, so that a byte of it is escaped as two.
 const JSON_PER_ID_BYTE: u64 = 2;
+
+/// Copies of the keys that there are at a time: of files, of sets, in force, and on the way to be.
+const KEY_COPIES: u64 = 4;
+/// A key with its name: an RSA modulus of 8192 bits is the longest.
+const KEY_BYTES: u64 = 2_048;
+/// Bytes that a set takes while it is read, for each byte of its text: the text twice, and its values.
+const JSON_OF_SET: u64 = 32;
 
 /// Lists of revocations that there are at a time: read, changed, written, in force, and the one before.
 const REVOCATION_COPIES: u64 = 5;
@@ -91,6 +100,22 @@ impl Sheet<'_> {
         let entry = size(size_of::<Revocation>() + REVOCATION_REASON_BYTES_MAX)
             + limits.fleet_id_bytes_max as u64
             + limits.vehicle_id_bytes_max as u64;
+        let keys = KEYS_HARD_MAX + KEY_SETS_MAX * KEYS_PER_SET_MAX;
+        self.add(
+            part,
+            "keys",
+            NOTHING,
+            (KEY_COPIES * keys as u64, KEY_BYTES),
+            "auth.keys and auth.key_sets: those in force, read, fetched, and the ones of before",
+        );
+        let fetched = KEY_SET_BYTES_MAX.saturating_mul(JSON_OF_SET);
+        self.add(
+            part,
+            "a set of keys",
+            NOTHING,
+            (1, fetched),
+            "one is read, fetched or kept at a time: its text, and what becomes of it",
+        );
         self.add(
             part,
             "revocations",

@@ -3,7 +3,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::session::token::test_keys::{OTHER_PUBLIC_PEM, OTHER_SECRET};
+use crate::session::token::test_keys::{
+    EC_PRIVATE_PEM, EC_PUBLIC_PEM, OTHER_EC_PUBLIC_PEM, OTHER_PUBLIC_PEM, OTHER_RSA_PUBLIC_PEM,
+    OTHER_SECRET, P384_PRIVATE_PEM, RSA_PRIVATE_PEM, RSA_PUBLIC_PEM,
+};
 
 #[test]
 fn the_key_decides_not_the_header() {
@@ -174,4 +177,221 @@ proptest! {
         let token = sign(&Header::new(Algorithm::HS256), &claims(), &EncodingKey::from_secret(OTHER_SECRET));
         prop_assert_eq!(verifier(vec![secret(None)]).verify(&token, now), Err(TokenError::Signature));
     }
+}
+
+/// Each algorithm with its signing key and its public key.
+fn pairs() -> [(KeyAlgorithm, &'static [u8], &'static [u8]); 4] {
+    [
+        (KeyAlgorithm::Hs256, SECRET, SECRET),
+        (
+            KeyAlgorithm::EdDsa,
+            PRIVATE_PEM.as_bytes(),
+            PUBLIC_PEM.as_bytes(),
+        ),
+        (
+            KeyAlgorithm::Es256,
+            EC_PRIVATE_PEM.as_bytes(),
+            EC_PUBLIC_PEM.as_bytes(),
+        ),
+        (
+            KeyAlgorithm::Rs256,
+            RSA_PRIVATE_PEM.as_bytes(),
+            RSA_PUBLIC_PEM.as_bytes(),
+        ),
+    ]
+}
+
+fn signed(algorithm: KeyAlgorithm, key: &[u8], kid: Option<&str>) -> String {
+    let key = SigningKey::new(algorithm, key).expect("a key");
+    let mut header = Header::new(key.algorithm());
+    header.kid = kid.map(str::to_owned);
+    sign(&header, &claims(), key.encoding())
+}
+
+fn key(algorithm: KeyAlgorithm, content: &[u8], kid: Option<&str>) -> Key {
+    Key::new(algorithm, content, kid.map(str::to_owned)).expect("a key")
+}
+
+#[test]
+fn each_algorithm_opens_what_its_own_key_signed_and_nothing_else() {
+    for (algorithm, private, public) in pairs() {
+        let token = signed(algorithm, private, None);
+        let own = verifier(vec![key(algorithm, public, None)]);
+        assert!(own.verify(&token, NOW).is_ok(), "{algorithm:?}");
+        for part in 0..3 {
+            // One character of each part is another one.
+            let mut parts: Vec<String> = token.split('.').map(str::to_owned).collect();
+            let at = parts[part].len() / 2;
+            let other = if &parts[part][at..=at] == "x" {
+                "y"
+            } else {
+                "x"
+            };
+            parts[part].replace_range(at..=at, other);
+            let tampered = parts.join(".");
+            assert!(own.verify(&tampered, NOW).is_err(), "{algorithm:?} {part}");
+        }
+        let others = pairs()
+            .into_iter()
+            .filter(|(other, ..)| *other != algorithm)
+            .map(|(other, _, public)| key(other, public, None));
+        assert_eq!(
+            verifier(others.collect()).verify(&token, NOW),
+            Err(TokenError::Algorithm(algorithm.of_jwt())),
+            "{algorithm:?} with the keys of all others"
+        );
+        let all = pairs().map(|(each, _, public)| key(each, public, None));
+        assert!(verifier(all.to_vec()).verify(&token, NOW).is_ok());
+    }
+    for (algorithm, private, public) in [
+        (KeyAlgorithm::Hs256, OTHER_SECRET, SECRET),
+        (
+            KeyAlgorithm::EdDsa,
+            PRIVATE_PEM.as_bytes(),
+            OTHER_PUBLIC_PEM.as_bytes(),
+        ),
+        (
+            KeyAlgorithm::Es256,
+            EC_PRIVATE_PEM.as_bytes(),
+            OTHER_EC_PUBLIC_PEM.as_bytes(),
+        ),
+        (
+            KeyAlgorithm::Rs256,
+            RSA_PRIVATE_PEM.as_bytes(),
+            OTHER_RSA_PUBLIC_PEM.as_bytes(),
+        ),
+    ] {
+        let wrong = verifier(vec![key(algorithm, public, None)]);
+        assert_eq!(
+            wrong.verify(&signed(algorithm, private, None), NOW),
+            Err(TokenError::Signature),
+            "{algorithm:?} with another key"
+        );
+    }
+}
+
+/// The public key is in everybody's hands: it must not serve as a secret, in no form that somebody may have it in.
+#[test]
+fn no_public_key_serves_as_an_hmac_secret() {
+    for (algorithm, _, public) in pairs().into_iter().skip(1) {
+        let key = key(algorithm, public, Some("2026"));
+        let der = key.decoding().try_get_as_bytes().unwrap_or(&[]).to_vec();
+        let both = verifier(vec![key, secret(None)]);
+        for forged in [public, public.trim_ascii_end(), der.as_slice()] {
+            for (kid, error) in [
+                (None, TokenError::Signature),
+                (Some("2026"), TokenError::Algorithm(Algorithm::HS256)),
+            ] {
+                let mut header = Header::new(Algorithm::HS256);
+                header.kid = kid.map(str::to_owned);
+                let token = sign(&header, &claims(), &EncodingKey::from_secret(forged));
+                assert_eq!(
+                    both.verify(&token, NOW),
+                    Err(error),
+                    "{algorithm:?} {kid:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn algorithms_of_the_same_family_are_no_alternative() {
+    let rsa = EncodingKey::from_rsa_pem(RSA_PRIVATE_PEM.as_bytes()).expect("a key");
+    let verifier = verifier(vec![key(
+        KeyAlgorithm::Rs256,
+        RSA_PUBLIC_PEM.as_bytes(),
+        None,
+    )]);
+    for algorithm in [
+        Algorithm::RS384,
+        Algorithm::RS512,
+        Algorithm::PS256,
+        Algorithm::PS512,
+    ] {
+        let token = sign(&Header::new(algorithm), &claims(), &rsa);
+        assert_eq!(
+            verifier.verify(&token, NOW),
+            Err(TokenError::Algorithm(algorithm))
+        );
+    }
+    let p384 = EncodingKey::from_ec_pem(P384_PRIVATE_PEM.as_bytes()).expect("a key");
+    let token = sign(&Header::new(Algorithm::ES384), &claims(), &p384);
+    assert_eq!(
+        verifier.verify(&token, NOW),
+        Err(TokenError::Algorithm(Algorithm::ES384))
+    );
+}
+
+#[test]
+fn no_spelling_of_none_is_an_algorithm() {
+    let keys = pairs().map(|(each, _, public)| key(each, public, None));
+    let verifier = verifier(keys.to_vec());
+    let good = hs256(&claims());
+    let parts: Vec<&str> = good.split('.').collect();
+    for alg in [
+        "none", "None", "NONE", "nOnE", "", "hs256", "HS256 ", "null",
+    ] {
+        let header = serde_json::json!({ "alg": alg, "typ": "JWT" }).to_string();
+        let header = data_encoding::BASE64URL_NOPAD.encode(header.as_bytes());
+        for signature in ["", parts[2]] {
+            let token = format!("{header}.{}.{signature}", parts[1]);
+            assert_eq!(
+                verifier.verify(&token, NOW),
+                Err(TokenError::Malformed),
+                "{alg:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn two_keys_of_one_kid_are_both_tried() {
+    let keys = verifier(vec![
+        key(KeyAlgorithm::EdDsa, OTHER_PUBLIC_PEM.as_bytes(), Some("a")),
+        key(KeyAlgorithm::EdDsa, PUBLIC_PEM.as_bytes(), Some("a")),
+        key(KeyAlgorithm::Es256, EC_PUBLIC_PEM.as_bytes(), Some("a")),
+    ]);
+    for (algorithm, private) in [
+        (KeyAlgorithm::EdDsa, PRIVATE_PEM),
+        (KeyAlgorithm::Es256, EC_PRIVATE_PEM),
+    ] {
+        let token = signed(algorithm, private.as_bytes(), Some("a"));
+        assert!(keys.verify(&token, NOW).is_ok(), "{algorithm:?}");
+    }
+}
+
+#[test]
+fn so_many_keys_are_tried_and_no_more() {
+    let mut many =
+        vec![key(KeyAlgorithm::EdDsa, OTHER_PUBLIC_PEM.as_bytes(), None); KEYS_TRIED_MAX];
+    many.push(key(KeyAlgorithm::EdDsa, PUBLIC_PEM.as_bytes(), None));
+    assert_eq!(
+        verifier(many.clone()).verify(&eddsa(None), NOW),
+        Err(TokenError::Signature)
+    );
+    many.remove(0);
+    assert!(verifier(many).verify(&eddsa(None), NOW).is_ok());
+}
+
+#[test]
+fn a_token_that_lasts_too_long_is_refused_if_there_is_a_bound() {
+    let bound = verifier_with(vec![secret(None)], |auth| auth.lifetime_max_s = 3_600);
+    let lasting = |iat: Value, exp: u64| {
+        let mut claims = with("iat", iat);
+        claims["exp"] = json!(exp);
+        bound.verify(&hs256(&claims), NOW).map(|_| ())
+    };
+    assert_eq!(lasting(json!(NOW), NOW + 3_600), Ok(()));
+    assert_eq!(
+        lasting(json!(NOW), NOW + 3_601),
+        Err(TokenError::LastsTooLong {
+            seconds: 3_601,
+            seconds_max: 3_600
+        })
+    );
+    assert_eq!(
+        lasting(Value::Null, NOW + 60),
+        Err(TokenError::Missing("iat"))
+    );
 }
