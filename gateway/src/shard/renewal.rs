@@ -135,7 +135,6 @@ impl Core {
         self.keep_pass(key, identity);
         self.witness_renewal(key, identity);
         self.token_in_force(key, identity.expires_unix, now);
-        self.witness_renewal(key, identity);
         self.renew_rights(key, identity);
     }
 
