@@ -37,11 +37,12 @@ pub fn group(watched: u64, vehicles: u64) -> u64 {
 
 /// A set of `members` numbers below `span`, spread as widely as can be.
 #[must_use]
-pub fn bitmap(members: u64, span: u64) -> u64 {
-    let containers = members.min(span.div_ceil(1 << 16));
+pub const fn bitmap(members: u64, span: u64) -> u64 {
+    let spans = span.div_ceil(1 << 16);
+    let containers = if members < spans { members } else { spans };
     let values = members.saturating_mul(2);
     let most = containers.saturating_mul(BITSET_BYTES);
     containers
         .saturating_mul(CONTAINER_BYTES)
-        .saturating_add(values.min(most))
+        .saturating_add(if values < most { values } else { most })
 }

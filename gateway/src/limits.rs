@@ -26,6 +26,10 @@ pub const ACCEPTS_PER_TICK_MAX: u32 = 8;
 pub const UPGRADES_PER_TICK_MAX: usize = 8;
 /// Connections over a limit that a shard is telling so at one time; beyond, they are closed without an answer.
 pub const REFUSALS_IN_FLIGHT_MAX: usize = 1_024;
+/// Groups in one `Subscribe` or `Unsubscribe`, and groups that one dashboard watches.
+pub const SUBSCRIPTION_GROUPS_MAX: usize = 64;
+/// Vehicles in the filters that a shard works out again in one tick after a group changed, beyond the first filter.
+pub const REGRANTS_PER_TICK: u64 = 200_000;
 /// Of those, connections from addresses in the penalty box; beyond, they are closed without an answer.
 pub const PENALTY_ANSWERS_MAX: usize = 64;
 /// Addresses that the penalty box remembers offences of, and as many whose good connections it remembers.
@@ -42,6 +46,14 @@ pub const PROXY_HEADER_BYTES_MAX: usize = 2_048;
 pub const NETWORKS_MAX: usize = 256;
 /// Entries of `server.origins`.
 pub const ORIGINS_MAX: usize = 256;
+/// Bytes of the body of a call that changes a group.
+pub const GROUP_BODY_BYTES_MAX: usize = 4 << 20;
+/// Groups in one answer to a call that lists them.
+pub const GROUPS_LISTED_MAX: usize = 1_000;
+/// Vehicles of a group in one answer.
+pub const MEMBERS_LISTED_MAX: usize = 10_000;
+/// Bytes of the file of groups in the state folder.
+pub const GROUPS_FILE_BYTES_MAX: u64 = 1 << 30;
 /// Topics in one `Subscribe` or `Unsubscribe`.
 pub const TOPICS_MAX: usize = 16;
 /// Fixes for `every` dashboards of another shard that wait for room in its inbox; beyond, the oldest is dropped.
@@ -390,6 +402,21 @@ pub struct Limits {
     /// Allowed: 1 to 65535.
     #[config(default = 1_024, validate = within::<1, 65_535>)]
     pub fleets_max: u32,
+
+    /// Groups of vehicles that this node knows, over all fleets.
+    /// Allowed: 1 to 1000000.
+    #[config(default = 20_000, validate = within::<1, 1_000_000>)]
+    pub groups_max: u32,
+
+    /// Groups of one fleet. At most half of them may be names that a dashboard asked for and that no vehicle has.
+    /// Allowed: 2 to 1000000.
+    #[config(default = 4_096, validate = within::<2, 1_000_000>)]
+    pub groups_per_fleet_max: u32,
+
+    /// Vehicles in groups, over all groups: one that is in three counts three times.
+    /// Allowed: 1 to 100000000.
+    #[config(default = 8_000_000, validate = within::<1, 100_000_000>)]
+    pub group_memberships_max: u64,
 
     /// Bytes of a vehicle's id, and of any other token subject.
     /// Allowed: 1 to 255.

@@ -11,6 +11,7 @@
 //! - `metrics/audit.rs`: another one, for the audit log
 //! - `metrics/revocations.rs`: another one, for the keeper of revocations
 //! - `metrics/census.rs`: who is connected
+//! - `metrics/groups.rs`: how many groups there are
 //! - `metrics/penalty.rs`: who is kept out
 //! - `metrics/process.rs`: CPU, memory and descriptors of the process, read when scraped
 #![forbid(unsafe_code)]
@@ -27,6 +28,7 @@ mod audit;
 mod cell;
 mod census;
 mod family;
+mod groups;
 mod keys;
 mod log;
 mod penalty;
@@ -41,6 +43,7 @@ use crate::session::census::Census;
 
 pub use audit::AuditMetrics;
 pub use cell::{Counter, Gauge};
+pub use groups::GroupMetrics;
 pub use keys::KeyMetrics;
 pub use log::LogMetrics;
 pub use penalty::PenaltyMetrics;

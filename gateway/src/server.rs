@@ -31,11 +31,11 @@ use crate::shard::inbox::Letter;
 use crate::{
     audit::{self, Audit},
     config::Config,
-    control::{self, Admin, ControlState, DrainOrder, Health},
+    control::{self, Admin, ControlState, DrainOrder, Health, admin::GroupCalls},
     events::{self, EventLog, LogState},
     fleet::Fleet,
     limits,
-    metrics::{Metrics, PenaltyMetrics},
+    metrics::{GroupMetrics, Metrics, PenaltyMetrics},
     revocations::Keeper,
     session::{census::Census, penalty::PenaltyBox, token::IdBounds},
     shard::{
@@ -45,7 +45,7 @@ use crate::{
         ring::{RingConfig, sys},
     },
     startup::Startup,
-    state::{self, Keeping},
+    state::{self, GroupKeeper, Keeping},
 };
 
 /// Locked memory of glommio's own ring per executor; containers often allow 8 MiB in all.
@@ -152,6 +152,11 @@ pub fn run(startup: Startup) -> anyhow::Result<()> {
             metrics: metrics.state(),
         })
     });
+    let groups = Arc::new(GroupKeeper::load(
+        Arc::clone(&shared.fleet),
+        Arc::clone(&inboxes),
+        startup.state.clone(),
+    ));
     // Behind the state: fleets and vehicles keep the indexes that they were given there.
     let event_log = configured
         .as_ref()
@@ -180,7 +185,12 @@ pub fn run(startup: Startup) -> anyhow::Result<()> {
         started: shard_config.started,
     };
     registry.register_collector(Box::new(penalties));
+    registry.register_collector(Box::new(GroupMetrics(Arc::clone(&shared.fleet))));
     let control_state = ControlState {
+        groups: GroupCalls {
+            fleet: Arc::clone(&shared.fleet),
+            keeper: Arc::clone(&groups),
+        },
         node: config.node_name(),
         health: Arc::clone(&health),
         registry,
@@ -233,7 +243,7 @@ pub fn run(startup: Startup) -> anyhow::Result<()> {
         .context("cannot start the thread that watches revocations")?;
     let announce = state::announcer(Arc::clone(&shared.fleet), Arc::clone(&inboxes));
     let keeper = loaded
-        .map(|loaded| loaded.start(announce))
+        .map(|loaded| loaded.start(announce, move || groups.look()))
         .transpose()
         .context("cannot start the thread that keeps state")?;
     tracing::info!(

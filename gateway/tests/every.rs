@@ -201,25 +201,26 @@ fn a_busy_vehicle_does_not_starve_a_quiet_ones_snapshot() {
 #[test]
 fn what_waits_follows_the_wish() {
     let gateway = Gateway::start_with(1, &UNHURRIED);
-    let mut truck = Client::vehicle(&gateway, "truck-1");
-    let mut waiting = |user: &str, n: u32| {
+    // A vehicle of its own each: one that has reported before would begin with a snapshot, or not, as fast as it is.
+    let waiting = |user: &str, n: u32| {
+        let mut truck = Client::vehicle(&gateway, user);
         let mut dashboard = Client::dashboard(&gateway, user);
         dashboard.subscribe(Subscribe {
             min_interval_ms: 60_000,
-            ..every(watch(1, &["truck-1"]))
+            ..every(watch(1, &[user]))
         });
         truck.report(fix(n));
         assert_eq!(dashboard.position().1, of(&truck, fix(n)));
         truck.report(fix(n + 1));
         assert_eq!(truck.drain(), []);
         assert_eq!(dashboard.drain(), [], "it waits for the interval's end");
-        (dashboard, of(&truck, fix(n + 1)))
+        (dashboard, of(&truck, fix(n + 1)), truck)
     };
-    let (mut latest, expected) = waiting("latest", 1);
-    latest.subscribe(watch(2, &["truck-1"]));
+    let (mut latest, expected, _truck) = waiting("latest", 1);
+    latest.subscribe(watch(2, &["latest"]));
     assert_eq!(latest.position().1, expected);
 
-    let (mut none, _) = waiting("none", 11);
+    let (mut none, _, _truck) = waiting("none", 11);
     let less = Unsubscribe {
         request: 2,
         topics: vec!["positions".to_owned()],

@@ -1,7 +1,7 @@
 //! What clients may say and what they are told when it is wrong; how connections end; and what is counted of all that.
 
 use longhaul_codec::{
-    Ack, ErrorCode, Fix, Message, Position, PositionBatch, Role, Subscribe, SubscribeMode,
+    Ack, ErrorCode, Fix, Message, Position, PositionBatch, Role, Subscribe, SubscribeMode, Viewport,
 };
 use rustix::process::Signal;
 use tungstenite::Message as Frame;
@@ -134,12 +134,12 @@ fn what_is_wrong_is_answered_and_the_connection_goes_on() {
     vehicle.error(ErrorCode::LimitReached);
     // Not of this gateway; the answer names the request.
     dashboard.send(&Message::Subscribe(Subscribe {
-        groups: vec!["night shift".to_owned()],
+        viewport: Some(Viewport::default()),
         ..watch(77, &[])
     }));
     let error = dashboard.error(ErrorCode::NotSupported);
     assert_eq!(error.id, 77);
-    assert!(error.message.contains("groups"), "{error:?}");
+    assert!(error.message.contains("viewport"), "{error:?}");
     dashboard.send(&Message::Subscribe(watch(78, &[""])));
     assert_eq!(dashboard.error(ErrorCode::Malformed).id, 78);
 

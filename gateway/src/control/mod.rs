@@ -44,6 +44,8 @@ pub struct ControlState {
     pub reload: Box<dyn Fn() -> Vec<Reloaded> + Send + Sync>,
     /// What admin calls rest on.
     pub admin: Admin,
+    /// What those about groups rest on.
+    pub groups: admin::GroupCalls,
     /// Whether `/drain` needs an operator's token as well.
     pub drain_needs_token: bool,
     /// Makes a shard panic, for the test that the process does not survive it.

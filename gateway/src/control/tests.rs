@@ -11,6 +11,7 @@ use crate::revocations::Keeper;
 use crate::session::census::Census;
 use crate::session::token::{IdBounds, Verifier};
 use crate::session::trust::Trust;
+use crate::state::GroupKeeper;
 
 fn registry(shards: usize) -> Registry {
     let limits = Config::defaults().expect("defaults are good").limits;
@@ -23,7 +24,12 @@ fn nothing() -> ControlState {
     let trust = Trust::new(Verifier::new(Vec::new(), &config.auth, &config.limits));
     let loaded = crate::revocations::load(None, None, &config.limits).expect("there is nothing");
     let keeper = Keeper::new(loaded, Arc::clone(&trust), Arc::default(), Arc::default());
+    let fleet = crate::fleet::Fleet::new(&config.limits);
     ControlState {
+        groups: admin::GroupCalls {
+            keeper: Arc::new(GroupKeeper::load(Arc::clone(&fleet), Arc::default(), None)),
+            fleet,
+        },
         node: String::new(),
         health: Health::new(1, Duration::from_secs(1), Instant::now()),
         registry: Registry::default(),

@@ -5,9 +5,11 @@
 //! | `registry` | fleets and vehicle ids to dense indexes; a short lock, taken at connect and subscribe only |
 //! | `positions` | the last position of every vehicle, written and read without locks |
 //! | `presence` | who is connected and reports, and which connection is whose |
+//! | `groups` | who is in which group, and which shards are to hear of a change |
 //! | `interest` | which shards want to hear of which vehicle; one bit per shard, lock-free |
 
 pub mod chunked;
+pub mod groups;
 pub mod interest;
 pub mod positions;
 pub mod presence;
@@ -17,6 +19,7 @@ use std::sync::Arc;
 
 use crate::limits::Limits;
 
+pub use groups::Groups;
 pub use interest::{Extra, Interest};
 pub use positions::{Known, PositionTable, Version};
 pub use presence::{Holder, Presence, PresenceTable};
@@ -33,6 +36,8 @@ pub struct Fleet {
     pub presence: PresenceTable,
     /// Who exchanges what with whom.
     pub interest: Interest,
+    /// Who is in which group.
+    pub groups: Groups,
 }
 
 impl Fleet {
@@ -48,6 +53,7 @@ impl Fleet {
             positions: PositionTable::new(limits.vehicles_max),
             presence: PresenceTable::new(limits.vehicles_max),
             interest: Interest::new(limits.fleets_max, limits.vehicles_max),
+            groups: Groups::new(limits),
         })
     }
 }

@@ -318,6 +318,18 @@ impl Registry {
         Some(inner.fleets.get(fleet.0 as usize)?.name.clone())
     }
 
+    /// Calls `each` with the ids of these vehicles. The lock is let go now and then.
+    pub fn ids_of(&self, vehicles: &[u32], mut each: impl FnMut(u32, &str)) {
+        for some in vehicles.chunks(JOINED_PER_LOCK as usize) {
+            let inner = self.lock();
+            for &vehicle in some {
+                if vehicle > 0 && (vehicle as usize) < inner.vehicles.len() {
+                    each(vehicle, inner.id(vehicle));
+                }
+            }
+        }
+    }
+
     /// Calls `each` with the vehicle's id. False if there is no such vehicle.
     pub fn with_id(&self, vehicle: VehicleIndex, each: impl FnOnce(&str)) -> bool {
         let inner = self.lock();

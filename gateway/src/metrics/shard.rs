@@ -106,6 +106,12 @@ shard_metrics! {
         counter "longhaul_drains_out" "Drain messages sent to clients" { drains_out }
         counter "longhaul_matches" "Changed vehicles times the dashboards that watch them" { matches }
         counter "longhaul_subscription_changes" "Filters that a dashboard set, changed or withdrew" { subscriptions }
+        counter "longhaul_beyond_grant" "Requests for more than the token grants, by what was asked for" {
+            beyond_grant_subscribe: request = "subscribe",
+            beyond_grant_command: request = "command",
+            beyond_grant_publish: request = "publish",
+        }
+        counter "longhaul_regrants" "Filters worked out again because a group or a grant changed" { regrants }
         counter "longhaul_errors_out" "Error messages sent to clients" { errors_out }
         counter "longhaul_pings_out" "Pings sent to silent connections" { pings_out }
         counter "longhaul_connections_quieted" "Receives exchanged for a poll because their connection was quiet" { quieted }
@@ -125,6 +131,8 @@ shard_metrics! {
             limit_hit_messages: limit = "messages_per_second_max",
             limit_hit_bytes: limit = "bytes_per_second_max",
             limit_hit_registry: limit = "vehicles_max",
+            limit_hit_groups: limit = "groups_max",
+            limit_hit_subscription_groups: limit = "subscription_groups",
             limit_hit_subscription: limit = "subscription_vehicles_max",
             limit_hit_position_batch: limit = "position_batch_max",
             limit_hit_control_queue: limit = "control_queue_max",
@@ -183,6 +191,8 @@ impl ShardMetrics {
             Bound::Consumers => self.limit_hit_consumers.inc(),
             Bound::ClockAhead => self.limit_hit_clock_ahead.inc(),
             Bound::Vehicles => self.limit_hit_registry.inc(),
+            Bound::Groups => self.limit_hit_groups.inc(),
+            Bound::SubscriptionGroups => self.limit_hit_subscription_groups.inc(),
             Bound::Renewals => self.limit_hit_renewals.inc(),
             Bound::Requests => self.limit_hit_requests.inc(),
         }

@@ -105,7 +105,9 @@ fn a_call_is_in_force_at_once_and_told_to_every_shard() {
     assert_eq!(world.told(), [of("truck-1").whom]);
     keeper.add(of("truck-1")).expect("again");
     assert_eq!(world.told(), [], "nobody new is hit");
-    keeper.remove(&of("truck-1").whom, true).expect("it is there");
+    keeper
+        .remove(&of("truck-1").whom, true)
+        .expect("it is there");
     assert!(!world.is_hit("truck-1"));
     assert!(matches!(
         keeper.remove(&of("truck-1").whom, true),
@@ -253,7 +255,9 @@ fn a_bound_is_kept_and_said() {
     keeper.add(of("truck-2")).expect("there is room");
     assert!(matches!(keeper.add(of("truck-3")), Err(KeepError::Full(2))));
     assert!(!world.is_hit("truck-3"));
-    keeper.remove(&of("truck-2").whom, true).expect("it is there");
+    keeper
+        .remove(&of("truck-2").whom, true)
+        .expect("it is there");
     keeper.add(of("truck-3")).expect("there is room");
     fs::write(world.watched(), line("a") + &line("b") + &line("c")).expect("room");
     assert!(

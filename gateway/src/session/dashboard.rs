@@ -3,9 +3,11 @@
 use longhaul_codec::{ErrorCode, MessageRef, ResumePoint, wire};
 
 use super::{
+    event::check_name,
     rejection::{Bound, Rejection},
     topics::{EventWish, Topics},
 };
+use crate::limits::{GROUP_NAME_BYTES_MAX, SUBSCRIPTION_GROUPS_MAX};
 
 /// A dashboard's message, understood and within bounds.
 #[derive(Debug, Clone, Copy)]
@@ -20,6 +22,8 @@ pub enum DashboardRequest<'a> {
         whole_fleet: bool,
         /// Vehicle ids.
         vehicles: Ids<'a>,
+        /// Names of groups.
+        groups: Ids<'a>,
         /// What of them.
         topics: Topics<'a>,
         /// How events come, if the topics ask for some.
@@ -39,6 +43,8 @@ pub enum DashboardRequest<'a> {
         whole_fleet: bool,
         /// Vehicle ids.
         vehicles: Ids<'a>,
+        /// Names of groups.
+        groups: Ids<'a>,
         /// These of what it is told of them.
         topics: Topics<'a>,
     },
@@ -112,23 +118,18 @@ pub fn understand(
                 replace: subscribe.mode() == wire::SubscribeMode::Replace,
                 whole_fleet: subscribe.whole_fleet(),
                 vehicles: checked(subscribe.vehicles(), request, rules)?,
+                groups: checked_groups(subscribe.groups(), request)?,
                 min_interval_ms: interval,
             })
         }
         MessageRef::Unsubscribe(unsubscribe) => {
             let request = unsubscribe.request();
-            let set = [(
-                unsubscribe
-                    .groups()
-                    .is_some_and(|groups| !groups.is_empty()),
-                "groups",
-            )];
-            served(request, &named(set))?;
             Ok(DashboardRequest::Unsubscribe {
                 request,
                 everything: unsubscribe.everything(),
                 whole_fleet: unsubscribe.whole_fleet(),
                 vehicles: checked(unsubscribe.vehicles(), request, rules)?,
+                groups: checked_groups(unsubscribe.groups(), request)?,
                 topics: Topics::named(unsubscribe.topics(), request)?,
             })
         }
@@ -148,13 +149,7 @@ pub fn understand(
 
 /// The fields of a Subscribe that are set and that this gateway does not serve: refused by name, never ignored.
 fn unserved_of(subscribe: &wire::Subscribe<'_>) -> Vec<&'static str> {
-    let set = [
-        (
-            subscribe.groups().is_some_and(|groups| !groups.is_empty()),
-            "groups",
-        ),
-        (subscribe.viewport().is_some(), "viewport"),
-    ];
+    let set = [(subscribe.viewport().is_some(), "viewport")];
     named(set)
 }
 
@@ -169,7 +164,7 @@ fn served(request: u64, unserved: &[&'static str]) -> Result<(), Rejection> {
         return Ok(());
     }
     let says = format!(
-        "this gateway does not serve {}; use vehicles or whole_fleet",
+        "this gateway does not serve {}; use vehicles, groups or whole_fleet",
         unserved.join(", ")
     );
     Err(Rejection::new(ErrorCode::NotSupported, request, says))
@@ -202,6 +197,28 @@ fn checked<'a>(
         }
     }
     Ok(ids)
+}
+
+fn checked_groups<'a>(
+    names: Option<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<&'a str>>>,
+    request: u64,
+) -> Result<Ids<'a>, Rejection> {
+    let names = Ids(names);
+    if names.len() > SUBSCRIPTION_GROUPS_MAX {
+        let says = format!(
+            "{} groups in one message, the limit is {SUBSCRIPTION_GROUPS_MAX}",
+            names.len()
+        );
+        let rejection = Rejection::new(ErrorCode::LimitReached, request, says);
+        return Err(rejection.over(Bound::SubscriptionGroups));
+    }
+    for (at, name) in names.iter().enumerate() {
+        check_name(name, GROUP_NAME_BYTES_MAX).map_err(|wrong| {
+            let says = format!("groups[{at}] {wrong}");
+            Rejection::new(ErrorCode::Malformed, request, says)
+        })?;
+    }
+    Ok(names)
 }
 
 fn check_id(id: &str, bytes_max: usize) -> Result<(), String> {
@@ -286,6 +303,7 @@ mod tests {
             request: 6,
             everything: true,
             vehicles: ids(&["c"]),
+            groups: ids(&["night"]),
             topics: ids(&["presence"]),
             ..Unsubscribe::default()
         };
@@ -295,14 +313,20 @@ mod tests {
                 everything,
                 whole_fleet,
                 vehicles,
+                groups,
                 topics,
             } => (
-                (request, everything, whole_fleet, vehicles.len()),
+                (
+                    request,
+                    everything,
+                    whole_fleet,
+                    vehicles.len() + groups.len(),
+                ),
                 (topics.positions, topics.presence, topics.wants_events()),
             ),
             other => panic!("{other:?}"),
         });
-        assert_eq!(seen, Ok(((6, true, false, 1), (false, true, false))));
+        assert_eq!(seen, Ok(((6, true, false, 2), (false, true, false))));
     }
 
     #[test]
@@ -311,11 +335,27 @@ mod tests {
         let cases = [
             (
                 Subscribe {
-                    groups: ids(&["g"]),
+                    viewport: Some(longhaul_codec::Viewport::default()),
                     ..Subscribe::default()
                 },
                 NotSupported,
-                "groups",
+                "viewport",
+            ),
+            (
+                Subscribe {
+                    groups: ids(&["night", ""]),
+                    ..Subscribe::default()
+                },
+                Malformed,
+                "groups[1] is empty",
+            ),
+            (
+                Subscribe {
+                    groups: vec!["night".to_owned(); 65],
+                    ..Subscribe::default()
+                },
+                LimitReached,
+                "65 groups",
             ),
             (
                 Subscribe {

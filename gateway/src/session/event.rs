@@ -89,6 +89,17 @@ pub fn check_topic(topic: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Whether a name is one: a short text that is not empty.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_name(name: &str, bytes_max: usize) -> Result<(), String> {
+    if name.is_empty() {
+        return Err("is empty".to_owned());
+    }
+    check_text(name, bytes_max)
+}
+
 /// Whether a short text is one.
 ///
 /// # Errors

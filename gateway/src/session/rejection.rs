@@ -46,6 +46,10 @@ pub enum Bound {
     CommandNews,
     /// `limits.consumers_max`.
     Consumers,
+    /// `limits.groups_max` and the like.
+    Groups,
+    /// Groups that one dashboard names.
+    SubscriptionGroups,
     /// Fresh tokens of one connection in a minute, and of a shard in a tick.
     Renewals,
     /// Requests that wait for their answer.

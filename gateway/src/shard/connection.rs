@@ -6,6 +6,7 @@ use longhaul_filter_engine::{FleetId, VehicleIndex};
 use roaring::RoaringBitmap;
 
 use super::{
+    access::Access,
     clock::{Now, Stamp},
     every::Every,
     feed::Feed,
@@ -109,6 +110,8 @@ pub struct Dashboard {
     pub user: Box<str>,
     /// What it may do beyond watching.
     pub may: Rights,
+    /// May see less than its whole fleet, or watches groups.
+    pub access: Option<Box<Access>>,
     /// Wants events.
     pub feed: Option<Box<Feed>>,
     /// Wants positions.
@@ -141,6 +144,7 @@ impl Dashboard {
             identity,
             user: user.into(),
             may: Rights::default(),
+            access: None,
             feed: None,
             positions: false,
             snapshot: false,
@@ -191,6 +195,8 @@ pub struct Connection {
     pub warned_bytes: bool,
     /// Is in the node's census.
     pub counted: bool,
+    /// A vehicle that may not publish everything; the shard knows what.
+    pub bounded: bool,
     /// How many messages it may send.
     pub messages: Bucket,
     /// How many bytes.
@@ -253,6 +259,7 @@ impl Connection {
             warned_messages: false,
             warned_bytes: false,
             counted: false,
+            bounded: false,
             messages: full,
             bytes: full,
             peer: Peer::Handshake(None),

@@ -7,6 +7,7 @@ use longhaul_filter_engine::{FleetId, SubscriberId, VehicleSet};
 
 use super::{
     Core,
+    access::Access,
     clock::Now,
     connection::{Connection, Peer, holder},
     feed::{BadAck, FeedLimits, Progress, Reading},
@@ -70,6 +71,7 @@ impl Core {
             for member in matched.members {
                 if let Some((key, connection)) = connections.slot_mut(member.0)
                     && let Peer::Dashboard(dashboard) = &mut connection.peer
+                    && tells(dashboard.access.as_deref(), logged)
                     && let Some(feed) = &mut dashboard.feed
                 {
                     let (ready, dropped) = feed.offer(logged, limits);
@@ -120,10 +122,13 @@ impl Core {
             ..
         } = self;
         let limits = feed_limits(&config.limits);
-        let Some((fleet, feed)) = connections
+        let Some((fleet, access, feed)) = connections
             .get_mut(key)
             .and_then(Connection::dashboard_mut)
-            .and_then(|dashboard| Some((dashboard.fleet, dashboard.feed.as_deref_mut()?)))
+            .and_then(|dashboard| {
+                let feed = dashboard.feed.as_deref_mut()?;
+                Some((dashboard.fleet, dashboard.access.as_deref(), feed))
+            })
         else {
             return;
         };
@@ -147,7 +152,8 @@ impl Core {
         if let Some(near) = tail.from(next) {
             feed.live(tail.through());
             for logged in near {
-                if !watched.contains(logged.vehicle) || !feed.topics.takes(logged.topic()) {
+                let is_watched = watched.contains(logged.vehicle) && tells(access, logged);
+                if !is_watched || !feed.topics.takes(logged.topic()) {
                     continue;
                 }
                 if feed.room(limits) == 0 {
@@ -233,7 +239,15 @@ impl Core {
             .engine
             .effective(SubscriberId(key.slot))
             .unwrap_or(&nobody);
-        let Some(feed) = self.connections.get_mut(key).and_then(Connection::feed_mut) else {
+        let Some((access, feed)) = self
+            .connections
+            .get_mut(key)
+            .and_then(Connection::dashboard_mut)
+            .and_then(|dashboard| {
+                let feed = dashboard.feed.as_deref_mut()?;
+                Some((dashboard.access.as_deref(), feed))
+            })
+        else {
             return;
         };
         // It may have asked for something else in the meantime.
@@ -256,8 +270,9 @@ impl Core {
             });
         }
         for logged in replayed.events {
-            // It may watch less by now.
-            if watched.contains(logged.vehicle) && feed.topics.takes(logged.topic()) {
+            // It may watch less by now, and it may not be told of each topic.
+            let is_watched = watched.contains(logged.vehicle) && tells(access, &logged);
+            if is_watched && feed.topics.takes(logged.topic()) {
                 feed.push(logged);
             }
         }
@@ -332,6 +347,11 @@ impl Core {
         }
         self.behind.push(key);
     }
+}
+
+/// Whether a grant lets an event through that the filter lets through.
+pub(super) fn tells(access: Option<&Access>, logged: &Logged) -> bool {
+    access.is_none_or(|access| access.tells_event(logged.vehicle, logged.topic()))
 }
 
 /// Says that events are missing, in a log of this epoch.

@@ -205,7 +205,10 @@ impl Core {
         // A position without an id, what vehicles send all the time, by the shortest way.
         if let Some(fix) = decode_fix(payload) {
             self.metrics.messages_position.inc();
-            if let Err(rejection) = self.position(key, fleet, me, fix, now) {
+            let taken = self
+                .check_positions(key, now)
+                .and_then(|()| self.position(key, fleet, me, fix, now));
+            if let Err(rejection) = taken {
                 self.reject(key, rejection);
             }
             return;
@@ -239,6 +242,7 @@ impl Core {
             Ok(VehicleRequest::Position(position)) => {
                 self.metrics.messages_position.inc();
                 self.own_id(me, position.vehicle_id())
+                    .and_then(|()| self.check_positions(key, now))
                     .and_then(|()| self.position(key, fleet, me, Fix::from(position.fix()), now))
             }
             Ok(VehicleRequest::Batch(batch)) => {
@@ -314,6 +318,7 @@ impl Core {
         now: Now,
     ) -> Result<(), Rejection> {
         self.own_id(me, batch.vehicle_id())?;
+        self.check_positions(key, now)?;
         let (count, limit) = (batch.fixes().len(), self.config.limits.position_batch_max);
         if count > limit {
             let says = format!(

@@ -148,6 +148,7 @@ impl Core {
         connection.heard = self.now.stamp();
         if matches!(connection.peer, Peer::Dashboard(_)) {
             self.end_feed(key, self.now);
+            self.end_access(key);
         }
         let Some(connection) = self.connections.get_mut(key) else {
             return;
@@ -155,6 +156,9 @@ impl Core {
         match &mut connection.peer {
             Peer::Vehicle { fleet, vehicle } => {
                 self.publishers.forget(key);
+                if std::mem::take(&mut connection.bounded) {
+                    self.publish_bounds.remove(&key);
+                }
                 let (fleet, vehicle) = (*fleet, *vehicle);
                 self.metrics.connections_open_vehicle.sub(1);
                 if connection.stale {

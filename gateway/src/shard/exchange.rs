@@ -195,6 +195,15 @@ impl Exchange {
         self.shard
     }
 
+    /// Rings the doorbells of these shards (bit n: shard n), which have something to look at.
+    pub fn ring(&self, shards: u64) {
+        each_shard(shards & !self.mine(), |shard| {
+            if let Some(inbox) = self.inboxes.get(shard) {
+                inbox.doorbell.ring();
+            }
+        });
+    }
+
     /// Tells the other shards what this one has interest in from now on, after a filter of `fleet_id` changed and
     /// before the positions of a snapshot are read.
     ///

@@ -9,6 +9,7 @@ use super::{
     Core,
     clock::Now,
     connection::{Connection, holder},
+    deliver::tells,
     feed::{Feed, Hold},
     ring::Key,
 };
@@ -203,8 +204,12 @@ impl Core {
             .engine
             .effective(SubscriberId(key.slot))
             .unwrap_or(&nobody);
-        if let Some(feed) = self.connections.get_mut(key).and_then(Connection::feed_mut) {
-            feed.refilter(|logged| watched.contains(logged.vehicle));
+        let connection = self.connections.get_mut(key);
+        if let Some(dashboard) = connection.and_then(Connection::dashboard_mut)
+            && let Some(feed) = &mut dashboard.feed
+        {
+            let access = dashboard.access.as_deref();
+            feed.refilter(|logged| watched.contains(logged.vehicle) && tells(access, logged));
             self.behind.push(key);
         }
     }

@@ -109,7 +109,7 @@ impl Core {
         let is_held = self.is_held(key, now);
         let connection = self.connections.get_mut(key)?;
         let json = connection.json;
-        let Peer::Dashboard(dashboard) = &connection.peer else {
+        let Peer::Dashboard(dashboard) = &mut connection.peer else {
             return None;
         };
         // Events do not wait for the interval.
@@ -119,9 +119,27 @@ impl Core {
         let (of, named) = (dashboard.fleet, dashboard.named);
         let size = self.fleet.registry.fleet_size(of);
         let missing = named.map_or(0, |named| size.saturating_sub(named));
-        self.outbound.clear();
+        let unnamed = match &mut dashboard.access {
+            Some(access) => {
+                let before = access.unnamed.len();
+                self.outbound.clear();
+                let to_name = &mut self.outbound.to_name;
+                take_lowest(
+                    &mut access.unnamed,
+                    NAMES_PER_MESSAGE_MAX as usize,
+                    |vehicle| {
+                        to_name.push(vehicle);
+                    },
+                );
+                before
+            }
+            None => {
+                self.outbound.clear();
+                0
+            }
+        };
         // Whoever lacks more names gets those first.
-        if missing <= NAMES_PER_MESSAGE_MAX {
+        if missing.max(u32::try_from(unnamed).unwrap_or(u32::MAX)) <= NAMES_PER_MESSAGE_MAX {
             self.gather_events(key, now);
             if !is_held {
                 self.gather_vehicles(key, now);
@@ -266,6 +284,10 @@ impl Core {
         match &connection.peer {
             Peer::Dashboard(dashboard) => {
                 !dashboard.pending.is_empty()
+                    || dashboard
+                        .access
+                        .as_ref()
+                        .is_some_and(|access| !access.unnamed.is_empty())
                     || dashboard
                         .presence
                         .as_ref()

@@ -8,6 +8,7 @@ use longhaul_filter_engine::FleetId;
 use roaring::RoaringBitmap;
 
 use super::{
+    access::{Access, Entry},
     connection::{Connection, Dashboard, PartialRequest},
     deadlines::DEADLINE_BYTES,
     every::Every,
@@ -21,7 +22,10 @@ use super::{
     slab::{self, Slab},
     stalls::STALL_BYTES,
 };
-use crate::{events::Logged, session::census::Counted};
+use crate::{
+    events::Logged,
+    session::{census::Counted, grants::Grant},
+};
 
 /// A connection's slot in the slab.
 pub const CONNECTION: usize = Slab::<Connection>::SLOT_BYTES;
@@ -47,6 +51,12 @@ pub const STALL: usize = STALL_BYTES;
 pub const HELD: usize = size_of::<Reverse<(u64, u32, u32)>>();
 /// A dashboard, without what it is owed.
 pub const DASHBOARD: usize = size_of::<Dashboard>();
+/// The box of a dashboard with grants, or that watches groups.
+pub const ACCESS: usize = size_of::<Access>();
+/// An entry of its grants.
+pub const GRANT_ENTRY: usize = size_of::<Entry>();
+/// An entry of what a vehicle may publish.
+pub const GRANT: usize = size_of::<Grant>();
 /// The box of what a dashboard with the topic of presence is owed.
 pub const PRESENCE_SET: usize = size_of::<RoaringBitmap>();
 /// The box of a dashboard with delivery every.

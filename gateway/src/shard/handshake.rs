@@ -1,5 +1,7 @@
 //! The upgrade: bytes become a request, a request a vehicle, a dashboard or a refusal.
 
+use std::sync::Arc;
+
 use longhaul_codec::{Role, Welcome};
 use longhaul_filter_engine::{FleetId, VehicleIndex};
 
@@ -8,10 +10,10 @@ use super::{
     clock::Now,
     connection::{Dashboard, PartialRequest, Peer, holder, place},
     dialogue::Speaker,
+    grants::GrantError,
     ring::Key,
 };
 use crate::{
-    fleet::RegistryError,
     limits::{RETRY_FULL_IDENTITY_S, RETRY_FULL_REGISTRY_S},
     session::{
         admission::{Admission, Admitted},
@@ -130,10 +132,15 @@ impl Core {
 
     /// Turns a handshake into a vehicle, a dashboard or an echo client, and greets it.
     fn admit(&mut self, key: Key, admitted: &mut Admitted, now: Now) -> Result<Speaker, Refusal> {
-        let unavailable = |error: RegistryError| {
-            self.metrics.limit_hit_registry.inc();
+        let metrics = Arc::clone(&self.metrics);
+        let unavailable = |error: GrantError| {
+            match error {
+                GrantError::Vehicles(_) => metrics.limit_hit_registry.inc(),
+                GrantError::Groups(_) => metrics.limit_hit_groups.inc(),
+            }
             Refusal::unavailable(error.to_string(), RETRY_FULL_REGISTRY_S)
         };
+        let mut bounds = None;
         let (peer, speaker, expires_unix, greeting) = match &admitted.identity {
             None => {
                 self.metrics.connections_open_echo.add(1);
@@ -144,14 +151,16 @@ impl Core {
                     .fleet
                     .registry
                     .fleet(&identity.fleet)
-                    .map_err(unavailable)?;
+                    .map_err(|error| unavailable(error.into()))?;
                 let (peer, speaker, vehicle) = match identity.role {
                     TokenRole::Vehicle => {
                         let vehicle = self
                             .fleet
                             .registry
                             .vehicle(fleet, &identity.subject)
-                            .map_err(unavailable)?;
+                            .map_err(|error| unavailable(error.into()))?;
+                        self.join_groups(fleet, vehicle, identity)
+                            .map_err(|error| unavailable(error.into()))?;
                         self.metrics.connections_open_vehicle.add(1);
                         self.take_over(fleet, vehicle, key, now);
                         self.vehicle_came(key, vehicle);
@@ -166,10 +175,16 @@ impl Core {
                             .census
                             .enter_identity(&identity.fleet, &identity.subject)
                             .ok_or_else(|| self.one_too_many())?;
+                        let (may, entries) =
+                            self.access_of(key, fleet, identity).map_err(|error| {
+                                self.census.leave_identity(counted);
+                                unavailable(error)
+                            })?;
+                        bounds = entries;
                         self.metrics.connections_open_dashboard.add(1);
                         self.user_came(key, fleet, &identity.subject);
                         let dashboard = Dashboard {
-                            may: identity.may,
+                            may,
                             ..Dashboard::new(fleet, counted, &identity.subject)
                         };
                         (Peer::Dashboard(Box::new(dashboard)), Speaker::Dashboard, 0)
@@ -213,6 +228,12 @@ impl Core {
         self.mark_flushable(key);
         if let Some(expires_unix) = expires_unix {
             self.token_in_force(key, expires_unix, now);
+        }
+        self.begin_access(key, bounds, now);
+        if let Some(identity) = &admitted.identity
+            && identity.role == TokenRole::Vehicle
+        {
+            self.bound_publishing(key, identity);
         }
         self.tell_latecomer(key);
         if let Some(identity) = &admitted.identity {

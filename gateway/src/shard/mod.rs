@@ -13,6 +13,7 @@
 //! | `handshake`, `allowance`, `dialogue`, `subscribe` | bytes to messages, messages to table writes and filters |
 //! | [`exchange`], [`inbox`], [`dirty`] | step 2: vehicle numbers from shard to shard |
 //! | `route`, `flush` | steps 3 and 4: one frame for all who get the same, the rest pends |
+//! | `grants`, `access` | what a token lets its bearer see and do, and what becomes of it when a group changes |
 //! | `publish`, `feeds`, `deliver` | events: from vehicles to the log; who gets which from where; from the log to them |
 //! | `orders` | commands: from dashboards to vehicles, and the results back |
 //! | `outbound` | what is to be said, as frames |
@@ -28,6 +29,7 @@
 //!
 //! [`Core`] holds the state and the rules; what of it needs the ring is given the ring. [`Shard`] ties them together.
 
+mod access;
 mod allowance;
 pub mod clock;
 mod collect;
@@ -47,6 +49,7 @@ mod flush;
 pub mod footprint;
 pub mod frame;
 mod gate;
+mod grants;
 mod handshake;
 pub mod inbox;
 pub mod leaving;
@@ -71,7 +74,7 @@ mod tail;
 mod witness;
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     io,
     net::SocketAddr,
     sync::Arc,
@@ -90,6 +93,7 @@ use self::{
     extras::Extras,
     flush::Held,
     gate::{Barometer, Gate},
+    grants::Regrants,
     inbox::Letter,
     listener::Listener,
     offence::PenaltyLog,
@@ -114,6 +118,7 @@ use crate::{
     metrics::ShardMetrics,
     session::{
         census::{Census, Counted},
+        grants::Grants,
         penalty::PenaltyBox,
         rate::Rate,
         trust::Trust,
@@ -271,6 +276,9 @@ pub struct Core {
     replay_bytes_left: usize,
     outbound: Outbound,
     held: Held,
+    regrants: Regrants,
+    /// What vehicles may publish that may not publish everything.
+    publish_bounds: HashMap<Key, Grants>,
     sweep: Sweep,
     deadlines: Deadlines,
     stalls: Stalls,
@@ -346,6 +354,8 @@ impl Shard {
             replay_bytes_left: 0,
             outbound: Outbound::default(),
             held: Held::default(),
+            regrants: Regrants::default(),
+            publish_bounds: HashMap::new(),
             sweep: Sweep::default(),
             deadlines: Deadlines::default(),
             stalls: Stalls::default(),
@@ -391,6 +401,8 @@ impl Shard {
         let collected = self.collect(now)?;
         let exchanged = self.core.exchange();
         self.core.go_on_leaving();
+        // Behind the letters and ahead of routing: who has left a group is sent to nobody any more.
+        self.core.go_on_regranting(now);
         self.core.route(&mut self.ring, now);
         self.core.flush(&mut self.ring, now);
         self.submit()?;
@@ -432,7 +444,10 @@ impl Shard {
 impl Core {
     /// Connections that this tick has left something to do for.
     fn waiting(&self) -> usize {
-        self.flushable.len() + self.upgrades.len() + self.sessions.waiting()
+        self.flushable.len()
+            + self.upgrades.len()
+            + self.sessions.waiting()
+            + self.regrants.waiting()
     }
 
     /// Step 2. Returns how much travelled.

@@ -35,16 +35,28 @@ impl Core {
         let id = command.command_id();
         let refuse = |code, says: &'static str| Err(Rejection::new(code, id, says));
         let at = holder(self.exchange.shard(), key);
+        let unix_s = self.now.unix_ms / 1_000;
         let Some(connection) = self.connections.get_mut(key) else {
             return Ok(());
         };
         let Peer::Dashboard(dashboard) = &connection.peer else {
             return Ok(());
         };
-        if !dashboard.may.command {
+        let vehicle = command
+            .vehicle_id()
+            .and_then(|id| self.fleet.registry.find(dashboard.fleet, id));
+        let whole = dashboard.may.command;
+        let may = dashboard.access.as_ref().map_or(whole, |access| {
+            let is_member = |group, vehicle| self.fleet.groups.is_member(group, vehicle);
+            access.commands(vehicle, unix_s, whole, is_member)
+        });
+        if !may {
+            // The same words whether there is such a vehicle or not.
+            self.metrics.beyond_grant_command.inc();
             return refuse(
                 ErrorCode::NotAllowed,
-                "your token does not let you send commands: it needs \"command\" in its claim `may`",
+                "your token does not let you send commands to this vehicle: it needs \"command\" in its claim `may`, or \
+                 in that of an entry of `grants` that has the vehicle",
             );
         }
         let state = self.events.state();
@@ -55,7 +67,7 @@ impl Core {
             return refuse(ErrorCode::Malformed, "a command needs a vehicle_id");
         };
         let fleet = dashboard.fleet;
-        let Some(vehicle) = self.fleet.registry.find(fleet, vehicle_id) else {
+        let Some(vehicle) = vehicle else {
             return refuse(
                 ErrorCode::UnknownVehicle,
                 "this gateway knows no vehicle of that id in your fleet",

@@ -27,6 +27,8 @@ pub struct Outbound {
     pub(super) known: Vec<(Fix, LastKnown)>,
     /// Presence to say.
     pub(super) changes: Vec<PresenceChange>,
+    /// Vehicles to name.
+    pub(super) to_name: Vec<u32>,
     /// Positions that were dropped, to say.
     pub(super) dropped: u64,
     /// Events to say.
@@ -123,6 +125,7 @@ impl Outbound {
 
     /// Has nothing to say.
     pub(super) fn clear(&mut self) {
+        self.to_name.clear();
         self.fixes.clear();
         self.known.clear();
         self.changes.clear();
@@ -156,7 +159,8 @@ impl Outbound {
         let missing = audience
             .named
             .map_or(0, |named| names.size.saturating_sub(named));
-        let plain = self.changes.is_empty()
+        let plain = self.to_name.is_empty()
+            && self.changes.is_empty()
             && self.dropped == 0
             && self.known.is_empty()
             && self.events.is_empty()
@@ -182,6 +186,15 @@ impl Outbound {
                 .joined(names.of, names.size - missing, count, |index, id| {
                     owned.push((index.0, id.to_owned()));
                 });
+            let entries = owned.iter().map(|(index, id)| (*index, id.as_str()));
+            append_encoded(&mut bytes, &self.encoder.names(entries), json);
+        }
+        if !self.to_name.is_empty() {
+            let registry = &names.fleet.registry;
+            let mut owned = Vec::with_capacity(self.to_name.len());
+            registry.ids_of(&self.to_name, |index, id| {
+                owned.push((index, id.to_owned()))
+            });
             let entries = owned.iter().map(|(index, id)| (*index, id.as_str()));
             append_encoded(&mut bytes, &self.encoder.names(entries), json);
         }

@@ -55,13 +55,16 @@ impl Core {
             payload_bytes_max: self.config.limits.event_payload_bytes_max,
         };
         let message_id = event.message_id();
-        let checked = check_event(event, me, rules).and_then(|()| {
-            let of_whom = self.own_id(me, event.vehicle_id());
-            of_whom.map_err(|rejection| Rejection {
-                id: message_id,
-                ..rejection
-            })
-        });
+        let may = self.check_event_topic(key, event, now);
+        let checked = may
+            .and_then(|()| check_event(event, me, rules))
+            .and_then(|()| {
+                let of_whom = self.own_id(me, event.vehicle_id());
+                of_whom.map_err(|rejection| Rejection {
+                    id: message_id,
+                    ..rejection
+                })
+            });
         if checked.is_err() {
             // It is not to come back with it.
             self.publishers.holds.give_up(key, message_id);

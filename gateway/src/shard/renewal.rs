@@ -30,7 +30,7 @@ impl Core {
         let request = said.request();
         let done = self
             .present(key, said, now)
-            .map(|identity| self.renew(key, &identity, now));
+            .and_then(|identity| self.renew(key, request, &identity, now));
         match &done {
             Ok(()) => {
                 self.metrics.renewals.inc();
@@ -130,21 +130,19 @@ impl Core {
         }
     }
 
-    /// What a fresh token changes: when the connection ends, and what its peer may do.
-    fn renew(&mut self, key: Key, identity: &Identity, now: Now) {
+    /// What a fresh token changes: what its peer may see and do, and when the connection ends.
+    fn renew(
+        &mut self,
+        key: Key,
+        request: u64,
+        identity: &Identity,
+        now: Now,
+    ) -> Result<(), Rejection> {
+        self.apply_grants(key, request, identity, now)?;
         self.keep_pass(key, identity);
         self.witness_renewal(key, identity);
         self.token_in_force(key, identity.expires_unix, now);
-        self.renew_rights(key, identity);
-    }
-
-    /// What the peer may do is what its newest token says.
-    fn renew_rights(&mut self, key: Key, identity: &Identity) {
-        if let Some(connection) = self.connections.get_mut(key)
-            && let Some(dashboard) = connection.dashboard_mut()
-        {
-            dashboard.may = identity.may;
-        }
+        Ok(())
     }
 
     /// Says once that the token ends soon.

@@ -1,7 +1,8 @@
 //! Step 3 of a tick. Everybody who watches the same and is up to date gets one shared frame; for the others it pends.
 
 use longhaul_codec::Fix;
-use longhaul_filter_engine::{FleetId, VehicleIndex};
+use longhaul_filter_engine::{FleetId, VehicleIndex, VehicleSet};
+use roaring::RoaringBitmap;
 
 use super::{
     Core,
@@ -38,7 +39,9 @@ impl Core {
                         && let Peer::Dashboard(dashboard) = &mut connection.peer
                         && let Some(pending) = &mut dashboard.presence
                     {
-                        pending.extend(matched.vehicles.iter().map(|vehicle| vehicle.0));
+                        let mask = dashboard.access.as_ref();
+                        let mask = mask.and_then(|access| access.presence());
+                        pend(pending, matched.vehicles, mask);
                         mark(connection, key, flushable);
                     }
                 }
@@ -69,6 +72,7 @@ impl Core {
                 if let Some((key, connection)) = connections.slot_mut(member.0)
                     && let Peer::Dashboard(dashboard) = &mut connection.peer
                     && dashboard.positions
+                    && dashboard.is_told_where(VehicleIndex(fix.vehicle))
                     && let Some(every) = &mut dashboard.every
                 {
                     metrics.every_dropped.add(every.push(fix, bytes_max));
@@ -122,11 +126,14 @@ impl Core {
                     if !dashboard.positions {
                         continue;
                     }
+                    let access = dashboard.access.as_ref();
+                    let mask = access.and_then(|access| access.positions());
                     if let Some(every) = &mut dashboard.every {
                         // Nearly always known: this is for what was written before its shard heard of us.
                         for fix in matched
                             .vehicles
                             .iter()
+                            .filter(|vehicle| mask.is_none_or(|mask| mask.contains(**vehicle)))
                             .filter_map(|vehicle| seen.read(&fleet.positions, *vehicle))
                         {
                             metrics
@@ -137,9 +144,7 @@ impl Core {
                         continue;
                     }
                     if !(free && dashboard.is_current(names.size, now)) {
-                        dashboard
-                            .pending
-                            .extend(matched.vehicles.iter().map(|vehicle| vehicle.0));
+                        pend(&mut dashboard.pending, matched.vehicles, mask);
                         mark(connection, key, flushable);
                         continue;
                     }
@@ -189,8 +194,14 @@ impl Core {
 }
 
 impl Dashboard {
-    /// Whether a shared frame may go to it: nothing older waits, its interval is over, and it lacks at most one
-    /// message's worth of names.
+    /// Whether it may be told of this vehicle's positions, which its filter lets through.
+    fn is_told_where(&self, vehicle: VehicleIndex) -> bool {
+        let mask = self.access.as_ref().and_then(|access| access.positions());
+        mask.is_none_or(|mask| mask.contains(vehicle))
+    }
+
+    /// Whether a shared frame may go to it: nothing older waits, its interval is over, it lacks at most one message's
+    /// worth of names, and its grants make no difference between topics.
     fn is_current(&self, fleet_size: u32, now: Now) -> bool {
         let lacks = self
             .named
@@ -201,8 +212,23 @@ impl Dashboard {
                 .as_ref()
                 .is_none_or(|pending| pending.is_empty())
             && !self.has_events()
+            && self
+                .access
+                .as_ref()
+                .is_none_or(|access| access.shares_frames())
             && self.not_before_ms <= now.mono_ms
             && lacks <= NAMES_PER_MESSAGE_MAX
+    }
+}
+
+/// Adds vehicles to a pending set, as far as the mask lets them through.
+fn pend(pending: &mut RoaringBitmap, vehicles: &[VehicleIndex], mask: Option<&VehicleSet>) {
+    match mask {
+        None => pending.extend(vehicles.iter().map(|vehicle| vehicle.0)),
+        Some(mask) => {
+            let seen = vehicles.iter().filter(|vehicle| mask.contains(**vehicle));
+            pending.extend(seen.map(|vehicle| vehicle.0));
+        }
     }
 }
 

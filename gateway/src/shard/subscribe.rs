@@ -4,10 +4,20 @@ use longhaul_codec::{Ack, AckKind, ErrorCode, Message, MessageRef};
 use longhaul_filter_engine::{Change, FleetId, SubscriberId, VehicleSet, Wanted};
 use roaring::RoaringBitmap;
 
-use super::{Core, clock::Now, connection::Peer, ring::Key};
+use super::{
+    Core,
+    access::{Access, Asked},
+    clock::Now,
+    connection::{Connection, Peer},
+    grants::Wish,
+    ring::Key,
+};
 use crate::{
-    fleet::Extra,
-    limits::{NAMES_PER_MESSAGE_MAX, REQUESTS_IN_FLIGHT_MAX},
+    fleet::{
+        Extra,
+        groups::{GroupNumber, Naming},
+    },
+    limits::{NAMES_PER_MESSAGE_MAX, REQUESTS_IN_FLIGHT_MAX, SUBSCRIPTION_GROUPS_MAX},
     session::{
         dashboard::{self, DashboardRequest, Ids, SubscriptionRules},
         rejection::{Bound, Rejection},
@@ -16,10 +26,21 @@ use crate::{
 
 /// What a dashboard wants to be told of the vehicles that it watches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Wishes {
+pub(super) struct Wishes {
     positions: bool,
     presence: bool,
     every: bool,
+}
+
+/// What a dashboard may be told of which vehicles.
+#[derive(Debug)]
+pub(super) struct Sees {
+    /// Its filter.
+    watched: VehicleSet,
+    /// Those of its filter of which it is told positions.
+    positions: VehicleSet,
+    /// The same for presence.
+    presence: VehicleSet,
 }
 
 /// `Ack.watching` for the whole fleet.
@@ -65,10 +86,8 @@ impl Core {
         let Some(fleet) = self.dashboard_fleet(key) else {
             return Ok(());
         };
-        let mut wanted = self
-            .engine
-            .wanted(SubscriberId(key.slot))
-            .unwrap_or_default();
+        let mut wish = self.wish_of(key);
+        let mut named = RoaringBitmap::new();
         let before = self.topics(key);
         let mut now_wanted = before;
         let mut begin = None;
@@ -90,25 +109,35 @@ impl Core {
                 replace,
                 whole_fleet,
                 vehicles,
+                groups,
                 min_interval_ms,
             } => {
                 self.metrics.messages_subscribe.inc();
                 self.check_pipeline(key, request)?;
                 if replace {
-                    wanted = Wanted::default();
+                    wish = Wish::default();
                     now_wanted = Wishes::default();
                 }
                 now_wanted.positions |= topics.positions;
                 now_wanted.presence |= topics.presence;
                 now_wanted.every = every;
+                let asked = Asked {
+                    topics,
+                    unix_s: now.unix_ms / 1_000,
+                };
+                self.check_grant(key, request, asked, vehicles, groups)?;
+                let wanted = &mut wish.vehicles;
                 wanted.whole |= whole_fleet;
-                self.check_size(fleet, request, &wanted, vehicles)?;
+                self.check_size(fleet, request, wanted, vehicles)?;
                 self.check_events(key, request, topics, events, replace)?;
                 let indexes = self.intern(key, fleet, request, vehicles)?;
                 wanted.vehicles.extend(&indexes);
+                self.watch_groups(key, fleet, request, groups, &mut wish.groups)?;
                 self.name(key, vehicles, &indexes);
+                named.extend(&indexes);
                 if self.flow(key).is_break() {
                     // The names were too much for a peer that does not read: it has left the filter engine, for good.
+                    self.forget_groups(key, &wish.groups, &[]);
                     return Ok(());
                 }
                 self.set_interval(key, min_interval_ms, now);
@@ -123,6 +152,7 @@ impl Core {
                 everything,
                 whole_fleet,
                 vehicles,
+                groups,
                 topics,
             } => {
                 self.metrics.messages_unsubscribe.inc();
@@ -132,9 +162,10 @@ impl Core {
                 self.drop_topics(key, topics, now);
                 if everything {
                     self.end_feed(key, now);
-                    wanted = Wanted::default();
+                    wish = Wish::default();
                     now_wanted = Wishes::default();
                 }
+                let wanted = &mut wish.vehicles;
                 wanted.whole &= !whole_fleet;
                 for vehicle in vehicles
                     .iter()
@@ -142,12 +173,20 @@ impl Core {
                 {
                     wanted.vehicles.remove(vehicle.0);
                 }
+                for group in groups
+                    .iter()
+                    .filter_map(|name| self.fleet.groups.find(fleet, name))
+                {
+                    wish.groups.retain(|own| *own != group);
+                }
                 (AckKind::Unsubscribe, request)
             }
         };
         now_wanted.every &= now_wanted.positions;
-        self.wish(key, fleet, before, now_wanted);
-        self.watch(key, fleet, wanted, before, now_wanted);
+        self.metrics.subscriptions.inc();
+        let saw = self.sees(key, before);
+        self.tell_of(key, fleet, before, now_wanted);
+        self.watch(key, wish, saw, now_wanted, &named, now);
         self.refilter(key);
         if let Some((topics, wish)) = begin {
             self.begin_feed(key, id, topics, wish, now)?;
@@ -161,7 +200,7 @@ impl Core {
         Ok(())
     }
 
-    fn dashboard_fleet(&mut self, key: Key) -> Option<FleetId> {
+    pub(super) fn dashboard_fleet(&mut self, key: Key) -> Option<FleetId> {
         match &self.connections.get_mut(key)?.peer {
             Peer::Dashboard(dashboard) => Some(dashboard.fleet),
             _ => None,
@@ -229,6 +268,88 @@ impl Core {
         Err(rejection.over(Bound::SubscriptionVehicles))
     }
 
+    /// Refuses what is named and not granted, whether it exists or not, before anything of the request is in force.
+    fn check_grant(
+        &mut self,
+        key: Key,
+        request: u64,
+        asked: Asked<'_>,
+        vehicles: Ids<'_>,
+        groups: Ids<'_>,
+    ) -> Result<(), Rejection> {
+        let shared = &self.fleet;
+        let connection = self.connections.get_mut(key);
+        let dashboard = connection.and_then(Connection::dashboard_mut);
+        let Some((fleet, Some(access))) =
+            dashboard.map(|dashboard| (dashboard.fleet, dashboard.access.as_deref()))
+        else {
+            return Ok(());
+        };
+        let says = if let Some(topic) = access.refused_topic(asked) {
+            format!("your token does not grant the topic {topic:?}")
+        } else if let Some(group) = groups.iter().find(|name| {
+            let group = shared.groups.find(fleet, name);
+            !access.may_watch_group(group, asked)
+        }) {
+            format!("your token does not grant the group {group:?}")
+        } else {
+            let members = |group| shared.groups.members(group);
+            let Some(watchable) = access.watchable(asked, members) else {
+                return Ok(());
+            };
+            let is_beyond = |id: &&str| {
+                let vehicle = shared.registry.find(fleet, id);
+                !vehicle.is_some_and(|vehicle| watchable.contains(vehicle))
+            };
+            let Some(vehicle) = vehicles.iter().find(is_beyond) else {
+                return Ok(());
+            };
+            format!("your token does not grant the vehicle {vehicle:?} with these topics")
+        };
+        self.metrics.beyond_grant_subscribe.inc();
+        let says = format!("{says}: ask for less; nothing of this request is in force");
+        Err(Rejection::new(ErrorCode::NotAllowed, request, says))
+    }
+
+    /// The numbers of these groups, beside those that are asked for already. A group that nobody is in is given one: its
+    /// vehicles come once they are in it.
+    fn watch_groups(
+        &mut self,
+        key: Key,
+        fleet: FleetId,
+        request: u64,
+        names: Ids<'_>,
+        wished: &mut Vec<GroupNumber>,
+    ) -> Result<(), Rejection> {
+        let own = self.groups_of(key);
+        let mut groups = wished.clone();
+        let mut refused = None;
+        for name in names.iter() {
+            match self.name_group(key, fleet, name, Naming::Wish) {
+                Ok(group) => groups.push(group),
+                Err(error) => {
+                    refused = Some((error.to_string(), Bound::Groups));
+                    break;
+                }
+            }
+        }
+        groups.sort_unstable();
+        groups.dedup();
+        if refused.is_none() && groups.len() > SUBSCRIPTION_GROUPS_MAX {
+            let says = format!(
+                "this would watch {} groups, the limit is {SUBSCRIPTION_GROUPS_MAX}; Unsubscribe some first",
+                groups.len()
+            );
+            refused = Some((says, Bound::SubscriptionGroups));
+        }
+        if let Some((says, bound)) = refused {
+            self.forget_groups(key, &groups, &own);
+            return Err(Rejection::new(ErrorCode::LimitReached, request, says).over(bound));
+        }
+        *wished = groups;
+        Ok(())
+    }
+
     /// Tells the dashboard which index stands for which id.
     fn name(&mut self, key: Key, vehicles: Ids<'_>, indexes: &[u32]) {
         let Some(json) = self
@@ -249,7 +370,7 @@ impl Core {
     }
 
     /// What a dashboard is told of the vehicles that it watches, so far.
-    fn topics(&mut self, key: Key) -> Wishes {
+    pub(super) fn topics(&mut self, key: Key) -> Wishes {
         match self
             .connections
             .get_mut(key)
@@ -265,7 +386,7 @@ impl Core {
     }
 
     /// Puts what it is told into force, ahead of the snapshot.
-    fn wish(&mut self, key: Key, fleet: FleetId, before: Wishes, now: Wishes) {
+    fn tell_of(&mut self, key: Key, fleet: FleetId, before: Wishes, now: Wishes) {
         let extras = &mut self.extras;
         extras.change(
             &self.fleet,
@@ -298,66 +419,89 @@ impl Core {
         }
     }
 
-    /// Puts a wish into force. What it adds is pending at once, the snapshot; what it takes away is pending no more.
-    fn watch(&mut self, key: Key, fleet: FleetId, wanted: Wanted, before: Wishes, now: Wishes) {
-        self.metrics.subscriptions.inc();
-        let whole = wanted.whole;
+    /// What a dashboard may be told of which vehicles at this moment.
+    pub(super) fn sees(&mut self, key: Key, told: Wishes) -> Sees {
+        let watched = self.engine.effective(SubscriberId(key.slot));
+        let watched = watched.cloned().unwrap_or_default();
+        let connection = self.connections.get_mut(key);
+        let dashboard = connection.and_then(Connection::dashboard_mut);
+        let access = dashboard.and_then(|dashboard| dashboard.access.as_deref());
+        let masked = |is_told: bool, mask: Option<&VehicleSet>| match (is_told, mask) {
+            (false, _) => VehicleSet::none(),
+            (true, None) => watched.clone(),
+            (true, Some(mask)) => watched.and(mask),
+        };
+        let positions = masked(told.positions, access.and_then(Access::positions));
+        let presence = masked(told.presence, access.and_then(Access::presence));
+        Sees {
+            watched,
+            positions,
+            presence,
+        }
+    }
+
+    /// Puts a wish into force, within what is granted. What it adds to what the dashboard saw is pending at once, the
+    /// snapshot; what it takes away is pending no more. `named`: vehicles whose names were just sent.
+    pub(super) fn watch(
+        &mut self,
+        key: Key,
+        wish: Wish,
+        saw: Sees,
+        told: Wishes,
+        named: &RoaringBitmap,
+        now: Now,
+    ) {
+        let Some(fleet) = self.dashboard_fleet(key) else {
+            return;
+        };
         let subscriber = SubscriberId(key.slot);
-        let watched = self
-            .engine
-            .effective(subscriber)
-            .cloned()
-            .unwrap_or_default();
-        let change = self
-            .engine
-            .set(subscriber, fleet, &VehicleSet::Whole, wanted);
+        let (granted, wanted) = self.settle_wish(key, wish, now);
+        let change = self.engine.set(subscriber, fleet, &granted, wanted);
         self.announce(fleet, &change);
-        let effective = self
-            .engine
-            .effective(subscriber)
-            .cloned()
-            .unwrap_or_default();
-        let all = |set: VehicleSet| match set {
-            VehicleSet::Some(vehicles) => vehicles,
-            VehicleSet::Whole => self.known_vehicles(fleet),
-        };
-        let added = match (change.added, watched) {
-            (VehicleSet::Some(vehicles), _) => vehicles,
-            (VehicleSet::Whole, VehicleSet::Some(watched)) => all(VehicleSet::Whole) - watched,
-            (VehicleSet::Whole, VehicleSet::Whole) => RoaringBitmap::new(),
-        };
-        // A topic that is new begins with everything, one that is not with what was added.
-        let fresh = |was: bool, is: bool| match (was, is) {
-            (_, false) => RoaringBitmap::new(),
-            (true, true) => added.clone(),
-            (false, true) => all(effective.clone()),
-        };
-        let positions = fresh(before.positions, now.positions);
-        let presence = fresh(before.presence, now.presence);
-        if let Some(connection) = self.connections.get_mut(key)
-            && let Peer::Dashboard(dashboard) = &mut connection.peer
-        {
-            if let VehicleSet::Some(effective) = &effective {
-                dashboard.pending &= effective;
-                if let Some(pending) = &mut dashboard.presence {
-                    **pending &= effective;
-                }
+        let sees = self.sees(key, told);
+        let positions = self.added(fleet, &sees.positions, &saw.positions);
+        let presence = self.added(fleet, &sees.presence, &saw.presence);
+        let connection = self.connections.get_mut(key);
+        if let Some(dashboard) = connection.and_then(Connection::dashboard_mut) {
+            if let VehicleSet::Some(seen) = &sees.positions {
+                dashboard.pending &= seen;
+            }
+            if let (VehicleSet::Some(seen), Some(pending)) =
+                (&sees.presence, &mut dashboard.presence)
+            {
+                **pending &= seen;
             }
             if let Some(every) = &mut dashboard.every {
-                every.retain(&effective);
+                every.retain(&sees.positions);
             }
             dashboard.snapshot |= !positions.is_empty();
             dashboard.pending |= positions;
             if let Some(pending) = &mut dashboard.presence {
                 **pending |= presence;
             }
-            dashboard.named = if whole {
-                dashboard.named.or(Some(0))
-            } else {
-                None
-            };
+            let is_whole = sees.watched.is_whole();
+            dashboard.named = is_whole.then(|| dashboard.named.unwrap_or(0));
+            if let Some(access) = &mut dashboard.access {
+                access.unnamed = match (&sees.watched, &saw.watched) {
+                    // All of the fleet are named, in the order in which they joined.
+                    (VehicleSet::Whole, _) => RoaringBitmap::new(),
+                    (VehicleSet::Some(watched), VehicleSet::Whole) => watched - named,
+                    (VehicleSet::Some(watched), VehicleSet::Some(before)) => {
+                        (&access.unnamed | &(&(watched - before) - named)) & watched
+                    }
+                };
+            }
         }
         self.mark_flushable(key);
+    }
+
+    /// What is seen now and was not before.
+    fn added(&self, fleet: FleetId, now: &VehicleSet, before: &VehicleSet) -> RoaringBitmap {
+        match (now, before) {
+            (VehicleSet::Some(now), VehicleSet::Some(before)) => now - before,
+            (VehicleSet::Whole, VehicleSet::Some(before)) => self.known_vehicles(fleet) - before,
+            (_, VehicleSet::Whole) => RoaringBitmap::new(),
+        }
     }
 
     fn known_vehicles(&self, fleet: FleetId) -> RoaringBitmap {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `positions.snapshot` | what the process that wrote it last knew |
 //! | `handover-<instance>-<n>` | from a draining process to the others; whoever takes it removes it |
+//! | `groups.json` | groups as operators set them (`state/groups.rs`) |
 //! | `revocations.jsonl` | tokens that were revoked by calls (`revocations/`) |
 //! | `operator-tokens.jsonl` | tokens that were used for a call (`control/admin/`) |
 //! | `instance-<instance>` | locked as long as that process lives |
@@ -106,6 +107,11 @@ impl Folder {
         self.instance
     }
 
+    /// What the names of this process's half-written files begin with; the next process removes those that are left.
+    pub fn temporary_prefix(&self) -> String {
+        format!("{TEMPORARY}{:016x}-", self.instance)
+    }
+
     /// Keeps the other processes from changing names in the folder until the value is dropped. Take it for a moment
     /// only.
     ///
@@ -125,7 +131,7 @@ impl Folder {
         fill: impl FnOnce(&mut Writer<BufWriter<&mut File>>) -> io::Result<()>,
     ) -> io::Result<Written> {
         let mut file = tempfile::Builder::new()
-            .prefix(&format!("{TEMPORARY}{:016x}-", self.instance))
+            .prefix(&self.temporary_prefix())
             .tempfile_in(&self.path)?;
         let mut writer = Writer::begin(
             BufWriter::with_capacity(1 << 16, file.as_file_mut()),

@@ -37,13 +37,15 @@ const COMPLAIN_EVERY: Duration = Duration::from_secs(30);
 
 impl Loaded {
     /// Starts the thread. `announce` is called with vehicles of one fleet whose position has changed, and with those
-    /// whose presence has, by what another process handed over.
+    /// whose presence has, by what another process handed over. `look` is called twice a second: for what else other
+    /// processes leave in the folder.
     ///
     /// # Errors
     /// When there can be no further thread.
     pub fn start(
         self,
         announce: impl Fn(FleetId, &[VehicleIndex], &[VehicleIndex]) + Send + 'static,
+        look: impl Fn() + Send + 'static,
     ) -> io::Result<Handle> {
         let (commands, orders) = channel();
         let (done, ended) = channel();
@@ -52,7 +54,7 @@ impl Loaded {
             .spawn(move || {
                 // Linux counts this for the thread. A refusal costs no more than some latency.
                 let _ = rustix::process::setpriority_process(None, NICE);
-                Keeper::new(self, announce, Now::read()).run(&orders);
+                Keeper::new(self, announce, Now::read()).run(&orders, look);
                 let _ = done.send(());
             })?;
         Ok(Handle { commands, ended })
@@ -130,13 +132,16 @@ impl<A: Fn(FleetId, &[VehicleIndex], &[VehicleIndex])> Keeper<A> {
         }
     }
 
-    fn run(mut self, orders: &Receiver<Command>) {
+    fn run(mut self, orders: &Receiver<Command>, look: impl Fn()) {
         loop {
             let order = orders.recv_timeout(STEP);
             let now = Now::read();
             match order {
                 Ok(Command::Drain { expect_until_ms }) => self.drain(expect_until_ms, now),
-                Err(RecvTimeoutError::Timeout) => self.step(now),
+                Err(RecvTimeoutError::Timeout) => {
+                    look();
+                    self.step(now);
+                }
                 Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => return self.stop(now),
             }
         }

@@ -12,6 +12,7 @@
 //! | `apply` | from a file to the tables |
 //! | `load` | takes what others left, by the rules |
 //! | `keeper` | the thread that does all of it in time |
+//! | `groups` | groups as operators set them, in force and on the disk |
 //! | `announce` | tells shards what changed in the tables |
 #![forbid(unsafe_code)]
 
@@ -19,6 +20,7 @@ mod announce;
 mod apply;
 mod file;
 mod folder;
+mod groups;
 mod keeper;
 mod load;
 mod walk;
@@ -26,6 +28,7 @@ mod walk;
 pub use announce::announcer;
 pub use apply::ANNOUNCED_AT_ONCE;
 pub use folder::{Folder, FolderError};
+pub use groups::{Change, ChangeError, GroupKeeper};
 pub use load::{Keeping, load};
 
 #[cfg(test)]

@@ -552,7 +552,7 @@ fn the_thread_keeps_and_stops() {
     let (folder, _) = set_up();
     let now = |ms| Clock(Instant::now()).at(ms);
     let first = Process::new(&folder);
-    let handle = first.load(now(0)).start(|_, _, _| {}).unwrap();
+    let handle = first.load(now(0)).start(|_, _, _| {}, || {}).unwrap();
     first.report("van", 10);
     handle.drain(Duration::from_secs(1));
     handle.stop();

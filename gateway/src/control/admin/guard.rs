@@ -8,13 +8,11 @@ use std::{
 };
 
 use axum::{
-    body::{Body, Bytes},
-    extract::{FromRequest, FromRequestParts, MatchedPath, Request, State},
+    extract::{FromRequestParts, MatchedPath, Request, State},
     http::{HeaderMap, Method, StatusCode, header, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use tokio::time::timeout;
 
 use super::{
     Admin, ControlState, NO_SUCH_CALL,
@@ -23,9 +21,7 @@ use super::{
 };
 use crate::{
     audit::{self, Act, Kind, Role, Who},
-    limits::{
-        CONTROL_REQUEST_TIMEOUT, OPERATOR_TOKEN_SECONDS_MAX, OPERATOR_TOKENS_FILE_BYTES_MAX,
-    },
+    limits::{OPERATOR_TOKEN_SECONDS_MAX, OPERATOR_TOKENS_FILE_BYTES_MAX},
     session::token::{Operator, TokenError},
     state::Folder,
 };
@@ -170,7 +166,7 @@ impl Admin {
         let until = operator.expires_unix.saturating_add(self.leeway_s);
         // Nothing under the lock can panic half way.
         let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut spend = |spent: &mut Spent| {
+        let spend = |spent: &mut Spent| {
             let used = spent.spend(&operator.token_id, until, now_unix);
             used.map_err(|error| {
                 let status = match error {
@@ -251,38 +247,18 @@ async fn carry_out(
     next: Next,
 ) -> Response {
     let now_unix = act.unix_ms / 1_000;
-    let (parts, body) = request.into_parts();
-    let caller = match admit(state, &parts.method, &parts.headers, now_unix).await {
-        Ok(caller) => caller,
+    let (mut parts, body) = request.into_parts();
+    match admit(state, &parts.method, &parts.headers, now_unix).await {
+        Ok(caller) => {
+            act.who = who(&caller.0);
+            parts.extensions.insert(caller);
+            next.run(Request::from_parts(parts, body)).await
+        }
         Err((error, operator)) => {
             act.who = operator.as_deref().map_or_else(Who::default, who);
-            return error.into_response();
+            error.into_response()
         }
-    };
-    act.who = who(&caller.0);
-    match whole(Request::from_parts(parts, body)).await {
-        Ok(mut request) => {
-            request.extensions_mut().insert(caller);
-            next.run(request).await
-        }
-        Err(error) => error.into_response(),
     }
-}
-
-/// The request with all of its body: nobody is waited for once a call has begun.
-async fn whole(request: Request) -> Result<Request, AdminError> {
-    let (parts, body) = request.into_parts();
-    let rest = Bytes::from_request(Request::from_parts(parts.clone(), body), &());
-    let bytes = timeout(CONTROL_REQUEST_TIMEOUT, rest)
-        .await
-        .map_err(|_| {
-            AdminError::new(
-                StatusCode::REQUEST_TIMEOUT,
-                "the body did not come in time",
-            )
-        })?
-        .map_err(|error| AdminError::new(error.status(), error.body_text()))?;
-    Ok(Request::from_parts(parts, Body::from(bytes)))
 }
 
 fn record(state: &ControlState, act: Act, response: &Response) {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `GET`, `POST`, `DELETE /admin/revocations` | what tokens are not good any more (`control/admin/revocations.rs`) |
 //! | `POST /admin/evict` | closes connections now, of which each may come back |
+//! | `/admin/fleets/{fleet}/groups` and below | who is in which group (`control/admin/groups.rs`) |
 //! | `POST /admin/reload` | reads keys, certificates and lists again, as SIGHUP does |
 //!
 //! Every call passes [`guard`]: it refuses web pages, checks the token, sees to it that the token is used once, and
@@ -15,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod groups;
 mod guard;
 mod revocations;
 mod spent;
@@ -34,7 +36,7 @@ use tokio::sync::Semaphore;
 
 pub(super) use self::guard::{Peer, admit, of_call, who};
 use self::spent::Spent;
-pub use self::{answer::AdminError, guard::Caller};
+pub use self::{answer::AdminError, groups::GroupCalls, guard::Caller};
 use super::ControlState;
 use crate::{
     audit::Audit,
@@ -109,6 +111,7 @@ pub(super) fn router(state: &Arc<ControlState>) -> Router<Arc<ControlState>> {
                 .post(revocations::add)
                 .delete(revocations::remove),
         )
+        .merge(groups::routes())
         .route(NO_SUCH_CALL, any(nothing_here))
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(Arc::clone(state), guard::guard))

@@ -3,11 +3,13 @@
 //! - `limits/budget/terms/connected.rs`: what is there for connections, vehicles and dashboards
 //! - `limits/budget/terms/under_way.rs`: what is received, handed on and answered
 //! - `limits/budget/terms/events.rs`: events that must arrive
+//! - `limits/budget/terms/grants.rs`: what tokens grant, and who is in which group
 //! - `limits/budget/terms/secured.rs`: TLS
 //! - `limits/budget/terms/kernel.rs`: what the kernel holds for it
 
 mod connected;
 mod events;
+mod grants;
 mod kernel;
 mod secured;
 mod under_way;
@@ -83,6 +85,8 @@ impl<'a> Sheet<'a> {
         self.secured();
         self.vehicles();
         self.dashboards();
+        self.groups();
+        self.grants();
         self.shards();
         self.under_way();
         self.events();

@@ -176,6 +176,7 @@ fn the_stricter_of_two_counts_and_what_is_over_is_left_out() {
             issued_before: before,
             until,
             reason: None,
+            node_wide: false,
         },
     };
     let list = Revocations::new(
