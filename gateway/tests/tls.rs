@@ -171,16 +171,16 @@ fn a_vehicle_is_whom_its_certificate_names() {
     assert_eq!(try_as(None, "dashboard", "ada"), Ok(()));
     let none = try_as(None, "vehicle", "bus-1").unwrap_err();
     assert!(
-        none.contains("403") && none.contains("needs a client certificate"),
+        none.contains("401") && none.contains("needs a client certificate"),
         "{none}"
     );
     let wrong = try_as(Some("bus-1"), "vehicle", "bus-2").unwrap_err();
     assert!(
-        wrong.contains("403") && wrong.contains("not for the subject"),
+        wrong.contains("401") && wrong.contains("not for the subject"),
         "{wrong}"
     );
     let wrong = try_as(Some("bus-1"), "dashboard", "ada").unwrap_err();
-    assert!(wrong.contains("403"), "{wrong}");
+    assert!(wrong.contains("401"), "{wrong}");
 
     // A certificate of somebody whom we do not know ends in the handshake.
     let token = secured.gateway.vehicle_token("bus-1");

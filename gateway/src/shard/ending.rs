@@ -18,6 +18,7 @@ use super::{
 use crate::{
     fleet::Extra,
     limits::RETRY_STOPPING_S,
+    session::penalty::Offence,
     session::{
         close::{self, Close},
         token::Identity,
@@ -211,6 +212,10 @@ impl Core {
             .is_some_and(|connection| connection.phase == Phase::Open)
         {
             self.metrics.closed_abruptly.inc();
+            if self.sessions.is_shaking_hands(key) {
+                // It had our signature, and leaves: that is how a flood of handshakes looks.
+                self.offend(key, Offence::Tls);
+            }
         }
         self.abort(ring, key);
     }

@@ -43,6 +43,7 @@ impl Held {
 impl Core {
     /// Step 4: sends what waits, one frame per connection that is free.
     pub(super) fn flush(&mut self, ring: &mut Ring, now: Now) {
+        self.end_failed_sessions();
         self.release_held(now);
         self.catch_up_all();
         self.replay_bytes_left = REPLAY_BYTES_PER_TICK;

@@ -106,8 +106,9 @@ impl Core {
         let (names, policy) = self.sessions.take_names(key);
         if let Some(identity) = &admitted.identity {
             let vehicle = identity.role == TokenRole::Vehicle;
-            PeerNames::check(names.as_ref(), policy, vehicle, &identity.subject)
-                .map_err(|wrong| Refusal::new(http::StatusCode::FORBIDDEN, wrong.to_string()))?;
+            let unix_s = self.now.unix_ms / 1_000;
+            PeerNames::check(names.as_ref(), policy, vehicle, &identity.subject, unix_s)
+                .map_err(|wrong| Refusal::unauthorized(wrong.to_string()))?;
         }
         Ok(admitted)
     }

@@ -38,6 +38,8 @@ pub struct Sessions {
     names: HashMap<u32, PeerNames>,
     /// Connections whose handshake waits for its turn.
     waiting: VecDeque<Key>,
+    /// Connections whose session cannot go on, and that are to be ended.
+    failed: Vec<Key>,
     /// What is left of a tick's time for handshakes.
     time_left: Duration,
 }
@@ -50,6 +52,7 @@ impl Sessions {
             sessions: Vec::new(),
             names: HashMap::new(),
             waiting: VecDeque::new(),
+            failed: Vec::new(),
             time_left: TLS_HANDSHAKE_TIME_PER_TICK,
         }
     }
@@ -114,7 +117,8 @@ impl Sessions {
         };
         let mut wire = Vec::new();
         if let Err(Fault(reason)) = session.send(frame.bytes(), &mut wire) {
-            tracing::warn!(reason, "a TLS session cannot go on");
+            tracing::debug!(reason, "a TLS session cannot go on");
+            self.failed.push(key);
             return None;
         }
         (!wire.is_empty()).then(|| wire.into())
@@ -134,6 +138,12 @@ impl Sessions {
         // Without anything to say there is nothing to fail.
         let _ = session.send(&[], &mut wire);
         Some(wire.into())
+    }
+
+    /// Whether a connection is in the middle of its handshake, and has had work of us.
+    pub fn is_shaking_hands(&self, key: Key) -> bool {
+        self.get(key)
+            .is_some_and(|session| session.stage() == Stage::Handshake && session.has_answered())
     }
 
     /// Connections that wait for their handshake to go on.
@@ -231,7 +241,9 @@ impl Core {
             if let Some(names) = names {
                 self.sessions.names.insert(key.slot, names);
             }
-            received = received.and_then(|()| session.settle());
+            received = received.and_then(|()| session.settle()).and_then(|()| {
+                session.receive(&mut [], &mut |plain| early.extend_from_slice(plain))
+            });
         }
         self.sessions.time_left = self.sessions.time_left.saturating_sub(began.elapsed());
         let stage = session.stage();
@@ -265,6 +277,14 @@ impl Core {
         }
     }
 
+    /// Ends connections whose sessions could not go on in this tick.
+    pub(super) fn end_failed_sessions(&mut self) {
+        while let Some(key) = self.sessions.failed.pop() {
+            self.metrics.tls_failed_record.inc();
+            self.end_without_a_word(key);
+        }
+    }
+
     /// Ends a connection whose session has ended, by the peer's wish or because of what it did.
     fn judge(&mut self, key: Key, received: Result<(), Fault>) {
         let Some(connection) = self.connections.get_mut(key) else {
@@ -278,8 +298,16 @@ impl Core {
             {
                 return;
             }
-            Ok(()) if was_open => self.metrics.closed_abruptly.inc(),
-            Ok(()) => {}
+            // What it is owed already, it is still told.
+            Ok(()) if was_open => {
+                self.metrics.closed_abruptly.inc();
+                self.retire(key);
+                if let Some(connection) = self.connections.get_mut(key) {
+                    connection.phase = Phase::Closing;
+                }
+                return self.mark_flushable(key);
+            }
+            Ok(()) => return self.mark_flushable(key),
             Err(Fault(reason)) => {
                 if handshaking {
                     self.metrics.tls_failed_handshake.inc();

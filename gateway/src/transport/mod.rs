@@ -38,7 +38,7 @@ pub enum Stage {
     Handshake,
     /// Both sides talk.
     Open,
-    /// The peer has said that it says no more (close_notify), or the session has failed.
+    /// The peer has said that it says no more (close_notify), and may still be told something; or the session has failed.
     Closed,
 }
 

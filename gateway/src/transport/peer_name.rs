@@ -20,7 +20,12 @@ pub enum ClientCertificates {
 
 /// The names in a client's certificate: its common name, and its alternative names.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct PeerNames(Vec<Box<str>>);
+pub struct PeerNames {
+    names: Vec<Box<str>>,
+    /// When the certificate ends, in seconds since the Unix epoch. The handshake has checked it, but a ticket brings a
+    /// client back without one.
+    ends_unix: u64,
+}
 
 /// Why a client's certificate does not do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -28,6 +33,9 @@ pub enum NameError {
     /// There is none.
     #[error("a vehicle needs a client certificate here (tls.client_certificates)")]
     Missing,
+    /// It has ended.
+    #[error("the client certificate has expired; renew it")]
+    Expired,
     /// It is somebody else's.
     #[error(
         "the client certificate is not for the subject of the token: neither its common name nor one of its alternative \
@@ -54,13 +62,15 @@ impl PeerNames {
                 GeneralName::DNSName(name) | GeneralName::URI(name) => Some(*name),
                 _ => None,
             });
-        PeerNames(
-            common
+        let ends = certificate.validity().not_after.timestamp();
+        PeerNames {
+            names: common
                 .chain(others)
                 .take(NAMES_MAX)
                 .map(Box::from)
                 .collect(),
-        )
+            ends_unix: u64::try_from(ends).unwrap_or(0),
+        }
     }
 
     /// Whether a client with this certificate, or none, may be `subject`.
@@ -72,9 +82,11 @@ impl PeerNames {
         policy: ClientCertificates,
         vehicle: bool,
         subject: &str,
+        unix_s: u64,
     ) -> Result<(), NameError> {
         match names {
-            Some(names) if names.0.iter().any(|name| &**name == subject) => Ok(()),
+            Some(names) if names.ends_unix < unix_s => Err(NameError::Expired),
+            Some(names) if names.names.iter().any(|name| &**name == subject) => Ok(()),
             Some(_) => Err(NameError::Mismatch),
             None if vehicle && policy == ClientCertificates::Required => Err(NameError::Missing),
             None => Ok(()),
@@ -87,7 +99,10 @@ mod tests {
     use super::*;
 
     fn names(of: &[&str]) -> PeerNames {
-        PeerNames(of.iter().map(|name| Box::from(*name)).collect())
+        PeerNames {
+            names: of.iter().map(|name| Box::from(*name)).collect(),
+            ends_unix: 1_000,
+        }
     }
 
     #[test]
@@ -125,7 +140,7 @@ mod tests {
             ),
         ] {
             assert_eq!(
-                PeerNames::check(has, policy, vehicle, subject),
+                PeerNames::check(has, policy, vehicle, subject, 1_000),
                 expected,
                 "{has:?} {policy:?} {vehicle} {subject}"
             );
@@ -140,10 +155,16 @@ mod tests {
             .distinguished_name
             .push(rcgen::DnType::CommonName, "bus-1");
         let certificate = params.self_signed(&key).unwrap();
+        let read = PeerNames::of(certificate.der());
+        assert_eq!(read.names, names(&["bus-1", "bus-1.example"]).names);
         assert_eq!(
-            PeerNames::of(certificate.der()),
-            names(&["bus-1", "bus-1.example"])
+            read.ends_unix,
+            u64::try_from(params.not_after.unix_timestamp()).unwrap()
         );
+        let policy = ClientCertificates::Optional;
+        let at = |unix_s| PeerNames::check(Some(&read), policy, true, "bus-1", unix_s);
+        assert_eq!(at(read.ends_unix), Ok(()));
+        assert_eq!(at(read.ends_unix + 1), Err(NameError::Expired));
         assert_eq!(PeerNames::of(b"no certificate"), PeerNames::default());
     }
 }

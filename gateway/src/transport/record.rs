@@ -103,6 +103,16 @@ impl TrafficKey {
     }
 
     #[cfg(test)]
+    pub fn copy_for_tests(&self) -> TrafficKey {
+        TrafficKey {
+            algorithm: self.algorithm,
+            key: self.key,
+            iv: self.iv,
+            sequence: self.sequence,
+        }
+    }
+
+    #[cfg(test)]
     pub fn sequence_for_tests(&self) -> u64 {
         self.sequence
     }
@@ -129,9 +139,12 @@ impl TrafficKey {
             .iter()
             .rposition(|byte| *byte != 0)
             .ok_or_else(|| Fault("a record without a content type".to_owned()))?;
-        if last > PLAIN_BYTES_MAX {
+        // Its padding counts (§5.4).
+        if plain.len() > PLAIN_BYTES_MAX + 1 {
             return Err(Fault(format!(
-                "a record that says {last} bytes, allowed: {PLAIN_BYTES_MAX}"
+                "a record with {} bytes inside, allowed: {}",
+                plain.len(),
+                PLAIN_BYTES_MAX + 1
             )));
         }
         Ok((plain[last], HEADER_BYTES..HEADER_BYTES + last))

@@ -32,8 +32,14 @@ pub const HANDSHAKE_STATE_BYTES: usize =
     size_of::<Session>() + size_of::<UnbufferedServerConnection>() + 16_384;
 /// Key updates and empty records that a peer may send without saying anything in between, as rustls counts them.
 const SILENT_RECORDS_MAX: u8 = 32;
+/// Key updates that a peer may make: so many, and one more for so many records that say something. Each costs us several
+/// hashes, and may ask for an answer.
+const KEY_UPDATES_FREE: u64 = 16;
+const RECORDS_PER_KEY_UPDATE: u64 = 64;
 /// Handshake messages behind the handshake (RFC 8446 §4).
 const KEY_UPDATE: u8 = 24;
+/// What a record may be about, on the outside (RFC 8446 §5.1).
+const RECORD_KINDS: std::ops::RangeInclusive<u8> = 20..=23;
 
 mod alert {
     pub const WARNING: u8 = 1;
@@ -52,6 +58,12 @@ pub struct Session {
     held: Vec<u8>,
     /// What TLS itself has to send.
     outgoing: Vec<u8>,
+    /// How much of what is held rustls has seen and not done with.
+    seen: usize,
+    /// The peer has said that it says no more. It may still be told something.
+    peer_closed: bool,
+    /// The peer was said something.
+    answered: bool,
     /// It waits for its turn to go on with its handshake.
     pub queued: bool,
 }
@@ -79,6 +91,11 @@ struct Sealed {
     /// Derives the next keys.
     successors: Box<KernelConnection<ServerConnectionData>>,
     silent_records: u8,
+    /// Records of the peer with something to say, and its key updates.
+    records: u64,
+    key_updates: u64,
+    /// A key update that the peer asked for is not sent yet: it answers all that are asked for until then.
+    answer_is_due: bool,
     said_close: bool,
 }
 
@@ -103,8 +120,16 @@ impl Session {
             state: State::Rustls(Box::new(rustls)),
             held: Vec::new(),
             outgoing: Vec::new(),
+            seen: 0,
+            peer_closed: false,
+            answered: false,
             queued: false,
         })
+    }
+
+    /// Whether anything was said to the peer, or is about to be.
+    pub fn has_answered(&self) -> bool {
+        self.answered
     }
 
     /// Keeps bytes of a handshake for which there is no time now.
@@ -171,6 +196,9 @@ impl Session {
             tx,
             successors: Box::new(successors),
             silent_records: 0,
+            records: 0,
+            key_updates: 0,
+            answer_is_due: false,
             said_close: false,
         });
         Ok(())
@@ -180,37 +208,51 @@ impl Session {
     fn fail(&mut self) {
         self.state = State::Over;
         self.held = Vec::new();
+        self.seen = 0;
     }
 
-    /// Lets rustls see what is held.
+    /// Lets rustls see what is held, one record at a time. It is to see nothing of what comes behind the handshake of
+    /// TLS 1.3: that is for the record layer.
     fn drive(&mut self, plain: &mut dyn FnMut(&mut [u8])) -> Result<(), Fault> {
-        let State::Rustls(rustls) = &mut self.state else {
-            return Ok(());
-        };
-        let driven = drive(rustls, &mut self.held, &mut self.outgoing, plain);
-        match driven {
-            Ok(Driven::Waits) => {
-                if self.held.is_empty() {
-                    // No buffer while nothing is kept.
-                    self.held = Vec::new();
+        let outcome = self.drive_records(plain);
+        if outcome.is_err() {
+            self.fail();
+        } else if self.held.is_empty() {
+            // No buffer while nothing is kept.
+            self.held = Vec::new();
+        }
+        outcome
+    }
+
+    fn drive_records(&mut self, plain: &mut dyn FnMut(&mut [u8])) -> Result<(), Fault> {
+        while let State::Rustls(rustls) = &mut self.state
+            && let Some(end) = end_of_next(&self.held, self.seen)
+        {
+            let began = rustls.is_handshaking();
+            let (left, driven) = drive(rustls, &mut self.held, end, &mut self.outgoing, plain)?;
+            self.seen = left;
+            match driven {
+                Driven::Closed => {
+                    self.peer_closed = true;
+                    return Ok(());
                 }
-                self.bound_handshake()
-            }
-            Ok(Driven::Closed) => {
-                self.fail();
-                Ok(())
-            }
-            Err(fault) => {
-                self.fail();
-                Err(fault)
+                Driven::Waits if began && !rustls.is_handshaking() && is_1_3(rustls) => {
+                    return if left == 0 {
+                        Ok(())
+                    } else {
+                        Err(Fault("part of a message behind the handshake".to_owned()))
+                    };
+                }
+                Driven::Waits => {}
             }
         }
+        self.bound_handshake()
     }
 
     /// Opens the records in `wire`, the first of which may have begun in what is held.
     fn open_all(&mut self, wire: &mut [u8], plain: &mut dyn FnMut(&mut [u8])) -> Result<(), Fault> {
         let mut rest = wire;
-        while !rest.is_empty() {
+        while !rest.is_empty() && !self.is_deaf() {
             if !self.held.is_empty() {
                 let taken = self.top_up(rest)?;
                 rest = &mut rest[taken..];
@@ -231,11 +273,24 @@ impl Session {
                     }
                 }
             }
-            if matches!(self.state, State::Over) {
-                return Ok(());
-            }
         }
         Ok(())
+    }
+
+    /// Opens what came in one piece with the end of the handshake.
+    fn open_held(&mut self, plain: &mut dyn FnMut(&mut [u8])) -> Result<(), Fault> {
+        match record::length_of(&self.held)? {
+            Some(length) if length <= self.held.len() => {
+                let mut held = std::mem::take(&mut self.held);
+                self.open_all(&mut held, plain)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether nothing that comes matters any more.
+    fn is_deaf(&self) -> bool {
+        self.peer_closed || matches!(self.state, State::Over)
     }
 
     /// Adds to the record that is held what belongs to it. Returns how many bytes that were.
@@ -244,7 +299,12 @@ impl Session {
             Some(length) => length,
             None => record::HEADER_BYTES,
         };
-        let taken = (length - self.held.len()).min(rest.len());
+        let missing = length
+            .checked_sub(self.held.len())
+            .ok_or_else(|| Fault("more is held than one record".to_owned()))?;
+        let taken = missing.min(rest.len());
+        // No more room than the record has: there may be as many of these as there are connections.
+        self.held.reserve_exact(missing);
         self.held.extend_from_slice(&rest[..taken]);
         Ok(taken)
     }
@@ -264,6 +324,7 @@ impl Session {
         let said = &mut whole[range];
         if kind == content::APPLICATION && !said.is_empty() {
             sealed.silent_records = 0;
+            sealed.records += 1;
             plain(said);
             return Ok(());
         }
@@ -275,8 +336,9 @@ impl Session {
         match (kind, &*said) {
             (content::APPLICATION, _) | (content::ALERT, [_, alert::USER_CANCELED]) => Ok(()),
             (content::ALERT, [_, alert::CLOSE_NOTIFY]) => {
-                self.close();
-                self.fail();
+                // It says no more, and may still be told something (RFC 8446 §6.1).
+                self.peer_closed = true;
+                self.held = Vec::new();
                 Ok(())
             }
             (content::ALERT, [_, description]) => {
@@ -302,8 +364,13 @@ impl Session {
         let State::Sealed(sealed) = &mut self.state else {
             return Ok(());
         };
+        sealed.key_updates += 1;
+        if sealed.key_updates > KEY_UPDATES_FREE + sealed.records / RECORDS_PER_KEY_UPDATE {
+            let fault = Fault("too many key updates".to_owned());
+            return Err(self.refuse(alert::UNEXPECTED_MESSAGE, fault));
+        }
         sealed.rx = next(sealed.successors.update_rx_secret())?;
-        if answer {
+        if answer && !std::mem::replace(&mut sealed.answer_is_due, true) {
             sealed.renew_tx(&mut self.outgoing)?;
         }
         Ok(())
@@ -351,7 +418,9 @@ impl Secure for Session {
                 self.drive(plain)
             }
             State::Sealed(_) => {
-                let opened = self.open_all(wire, plain);
+                let opened = self
+                    .open_held(plain)
+                    .and_then(|()| self.open_all(wire, plain));
                 if opened.is_err() {
                     self.fail();
                 }
@@ -362,17 +431,21 @@ impl Secure for Session {
     }
 
     fn send(&mut self, plain: &[u8], wire: &mut Vec<u8>) -> Result<(), Fault> {
+        self.answered |= !self.outgoing.is_empty();
         wire.append(&mut self.outgoing);
         self.outgoing = Vec::new();
+        if let State::Sealed(sealed) = &mut self.state {
+            sealed.answer_is_due = false;
+        }
         match &mut self.state {
-            State::Sealed(sealed) if !plain.is_empty() => {
+            State::Sealed(sealed) if !plain.is_empty() && !sealed.said_close => {
                 if sealed.tx.is_worn() {
                     sealed.renew_tx(wire)?;
                 }
                 sealed.tx.seal(content::APPLICATION, plain, wire)
             }
             State::Rustls(rustls) if !rustls.is_handshaking() && !plain.is_empty() => {
-                encrypt(rustls, plain, wire)
+                encrypt(rustls, &mut self.held[..self.seen], plain, wire)
             }
             _ => Ok(()),
         }
@@ -390,7 +463,7 @@ impl Secure for Session {
                 let _ = sealed.tx.seal(content::ALERT, &last, &mut self.outgoing);
             }
             State::Rustls(rustls) if !rustls.is_handshaking() => {
-                close_notify(rustls, &mut self.outgoing);
+                close_notify(rustls, &mut self.held[..self.seen], &mut self.outgoing);
                 self.fail();
             }
             _ => {}
@@ -399,6 +472,7 @@ impl Secure for Session {
 
     fn stage(&self) -> Stage {
         match &self.state {
+            _ if self.peer_closed => Stage::Closed,
             State::Rustls(rustls) if rustls.is_handshaking() => Stage::Handshake,
             State::Rustls(_) | State::Sealed(_) => Stage::Open,
             State::Over => Stage::Closed,
@@ -414,15 +488,35 @@ enum Driven {
     Closed,
 }
 
-/// Lets rustls see `held`, from which what it is done with is taken.
+/// Where the record ends that follows the first `seen` bytes of `held`. `None`: it is not complete. What is no record is
+/// for rustls to refuse, all of it.
+fn end_of_next(held: &[u8], seen: usize) -> Option<usize> {
+    let next = held.get(seen..)?;
+    let &[kind, _, _, high, low] = next.first_chunk::<{ record::HEADER_BYTES }>()?;
+    let end = seen + record::HEADER_BYTES + usize::from(u16::from_be_bytes([high, low]));
+    let is_record = (RECORD_KINDS).contains(&kind);
+    if !is_record {
+        return Some(held.len());
+    }
+    (end <= held.len()).then_some(end)
+}
+
+fn is_1_3(rustls: &UnbufferedServerConnection) -> bool {
+    rustls.protocol_version() == Some(ProtocolVersion::TLSv1_3)
+}
+
+/// Lets rustls see the first `end` bytes of `held`, from which what it is done with is taken. Returns how many of them it
+/// is not done with.
 fn drive(
     rustls: &mut UnbufferedServerConnection,
     held: &mut Vec<u8>,
+    end: usize,
     outgoing: &mut Vec<u8>,
     plain: &mut dyn FnMut(&mut [u8]),
-) -> Result<Driven, Fault> {
+) -> Result<(usize, Driven), Fault> {
+    let mut end = end;
     loop {
-        let UnbufferedStatus { discard, state } = rustls.process_tls_records(held);
+        let UnbufferedStatus { discard, state } = rustls.process_tls_records(&mut held[..end]);
         let driven = match state {
             Ok(ConnectionState::EncodeTlsData(mut data)) => {
                 append(outgoing, |room| match data.encode(room) {
@@ -450,23 +544,31 @@ fn drive(
             Ok(_) => Some(Err(Fault("early data".to_owned()))),
             Err(error) => Some(Err(Fault(error.to_string()))),
         };
+        let discard = discard.min(end);
         held.drain(..discard);
+        end -= discard;
         match driven {
             None => {}
             Some(Err(fault)) => {
-                // Its alert, if there is one.
-                if let Ok(ConnectionState::EncodeTlsData(mut data)) =
-                    rustls.process_tls_records(&mut []).state
-                {
-                    append(outgoing, |room| match data.encode(room) {
-                        Err(EncodeError::InsufficientSize(wanted)) => Err(wanted.required_size),
-                        encoded => Ok(encoded.unwrap_or(0)),
-                    });
-                }
+                take_alert(rustls, outgoing);
                 return Err(fault);
             }
-            Some(done) => return done,
+            Some(Ok(driven)) => return Ok((end, driven)),
         }
+    }
+}
+
+/// The alert that rustls has for the peer, if it has one. Without one, rustls would go on to look at bytes that it
+/// remembers and that are not there any more, and panic (seen with 0.23.46).
+fn take_alert(rustls: &mut UnbufferedServerConnection, outgoing: &mut Vec<u8>) {
+    if rustls.wants_write()
+        && let Ok(ConnectionState::EncodeTlsData(mut data)) =
+            rustls.process_tls_records(&mut []).state
+    {
+        append(outgoing, |room| match data.encode(room) {
+            Err(EncodeError::InsufficientSize(wanted)) => Err(wanted.required_size),
+            encoded => Ok(encoded.unwrap_or(0)),
+        });
     }
 }
 
@@ -487,10 +589,11 @@ fn append(to: &mut Vec<u8>, mut write: impl FnMut(&mut [u8]) -> Result<usize, us
 /// What TLS 1.2 makes of `plain`.
 fn encrypt(
     rustls: &mut UnbufferedServerConnection,
+    seen: &mut [u8],
     plain: &[u8],
     wire: &mut Vec<u8>,
 ) -> Result<(), Fault> {
-    let state = rustls.process_tls_records(&mut []).state;
+    let state = rustls.process_tls_records(seen).state;
     let Ok(ConnectionState::WriteTraffic(mut traffic)) = state else {
         return Err(Fault("the session takes nothing any more".to_owned()));
     };
@@ -509,10 +612,8 @@ fn encrypt(
     Ok(())
 }
 
-fn close_notify(rustls: &mut UnbufferedServerConnection, wire: &mut Vec<u8>) {
-    if let Ok(ConnectionState::WriteTraffic(mut traffic)) =
-        rustls.process_tls_records(&mut []).state
-    {
+fn close_notify(rustls: &mut UnbufferedServerConnection, seen: &mut [u8], wire: &mut Vec<u8>) {
+    if let Ok(ConnectionState::WriteTraffic(mut traffic)) = rustls.process_tls_records(seen).state {
         append(wire, |room| match traffic.queue_close_notify(room) {
             Err(EncryptError::InsufficientSize(wanted)) => Err(wanted.required_size),
             written => Ok(written.unwrap_or(0)),

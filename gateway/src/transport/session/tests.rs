@@ -162,6 +162,9 @@ impl Talk {
                 if before == Stage::Handshake && self.session.stage() == Stage::Open {
                     self.established = self.session.established();
                     self.session.settle()?;
+                    let heard = &mut self.heard;
+                    self.session
+                        .receive(&mut [], &mut |plain| heard.extend_from_slice(plain))?;
                 }
             }
             let mut down = Vec::new();
@@ -260,7 +263,7 @@ fn a_certificate_names_its_client_and_a_ticket_brings_it_back() {
         assert_eq!(established.resumed, resumed);
         let check = |subject| {
             let names = established.names.as_ref();
-            PeerNames::check(names, ClientCertificates::Required, true, subject)
+            PeerNames::check(names, ClientCertificates::Required, true, subject, 0)
         };
         assert!(check("bus-1").is_ok() && check("bus-2").is_err());
     }
@@ -368,12 +371,17 @@ fn a_peer_that_says_nothing_in_many_records_is_cut_off() {
     let world = World::new(false);
     let mut talk = world.talk(world.config(None, false), usize::MAX);
     talk.carry().unwrap();
+    let State::Sealed(sealed) = &talk.session.state else {
+        panic!("not sealed")
+    };
+    let mut peer = sealed.rx.copy_for_tests();
     let outcome = (0..100).try_for_each(|_| {
-        talk.client.refresh_traffic_keys().unwrap();
-        talk.carry()
+        let mut wire = Vec::new();
+        peer.seal(content::APPLICATION, b"", &mut wire).unwrap();
+        talk.session.receive(&mut wire, &mut |_| {})
     });
     let Err(Fault(reason)) = outcome else {
-        panic!("100 key updates went through")
+        panic!("100 empty records went through")
     };
     assert!(reason.contains("say nothing"), "{reason}");
 }
@@ -394,6 +402,113 @@ fn a_handshake_may_wait_and_has_a_bound() {
     assert!(session.hold(&[0; HANDSHAKE_BYTES_MAX]).is_ok());
     assert!(session.hold(&[0]).is_err());
     assert_eq!(session.stage(), Stage::Closed);
+}
+
+/// rustls 0.23.46 panics when it is asked for an alert that it does not have.
+#[test]
+fn faults_for_which_there_is_no_alert_are_survived() {
+    let world = World::new(true);
+    let mut hello = Vec::new();
+    let mut client = world.talk(world.config(None, false), usize::MAX).client;
+    client.write_tls(&mut hello).unwrap();
+    let part = |of: usize| {
+        let mut record = vec![22, 3, 1, 0, 0];
+        record.extend_from_slice(&hello[5..5 + of]);
+        record[4] = of as u8;
+        record
+    };
+    for wire in [
+        vec![22, 3, 1, 0, 5, 1, 0xff, 0xff, 0xff, 0],
+        [part(6), vec![23, 3, 3, 0, 1, 0]].concat(),
+        [part(6), vec![20, 3, 3, 0, 1, 1]].concat(),
+        [part(6), vec![21, 3, 3, 0, 2, 1, 0]].concat(),
+        vec![22, 3, 1, 0, 0],
+        vec![99; 100],
+    ] {
+        let mut session = Session::new(world.certificates.current()).unwrap();
+        let outcome = session.receive(&mut wire.clone(), &mut |_| {});
+        let mut down = Vec::new();
+        session.send(b"x", &mut down).unwrap();
+        session.close();
+        assert!(
+            outcome.is_err() || session.stage() == Stage::Handshake,
+            "{wire:?}"
+        );
+    }
+}
+
+/// What comes in one piece with the end of the handshake is for the record layer alone.
+#[test]
+fn pieces_of_messages_behind_the_handshake_are_refused() {
+    for old in [false, true] {
+        let world = World::new(old);
+        for pieces in [1, 2] {
+            let mut talk = world.talk(world.config(None, old), usize::MAX);
+            talk.carry().unwrap();
+            // A handshake message of which only the beginning is there, sealed by the client.
+            let State::Sealed(sealed) = &mut talk.session.state else {
+                assert!(old);
+                continue;
+            };
+            let mut peer = sealed.rx.copy_for_tests();
+            let mut wire = Vec::new();
+            for _ in 0..pieces {
+                peer.seal(content::HANDSHAKE, &[KEY_UPDATE], &mut wire)
+                    .unwrap();
+            }
+            let fault = talk.session.receive(&mut wire, &mut |_| {}).unwrap_err();
+            assert!(fault.0.contains("does not belong"), "{fault}");
+            assert!(talk.session.held.is_empty());
+        }
+    }
+}
+
+#[test]
+fn key_updates_have_a_bound_and_are_answered_once() {
+    let world = World::new(false);
+    let mut talk = world.talk(world.config(None, false), usize::MAX);
+    talk.carry().unwrap();
+    let outcome = (0..1_000).try_for_each(|n| {
+        talk.client.refresh_traffic_keys().unwrap();
+        talk.client.writer().write_all(b"x").unwrap();
+        let mut up = Vec::new();
+        talk.client.write_tls(&mut up).unwrap();
+        // It is never sent anything.
+        let outcome = talk.session.receive(&mut up, &mut |_| {});
+        assert!(
+            talk.session.outgoing.len() < 100,
+            "{n}: {}",
+            talk.session.outgoing.len()
+        );
+        outcome
+    });
+    let Err(Fault(reason)) = outcome else {
+        panic!("1000 key updates went through")
+    };
+    assert!(reason.contains("too many key updates"), "{reason}");
+}
+
+#[test]
+fn who_says_no_more_may_still_be_told_something() {
+    let world = World::new(false);
+    let mut talk = world.talk(world.config(None, false), usize::MAX);
+    talk.carry().unwrap();
+    talk.client.writer().write_all(b"goodbye").unwrap();
+    talk.client.send_close_notify();
+    talk.carry().unwrap();
+    assert_eq!(
+        (talk.heard.as_slice(), talk.session.stage()),
+        (&b"goodbye"[..], Stage::Closed)
+    );
+    talk.say(b"goodbye to you");
+    talk.session.close();
+    let mut wire = Vec::new();
+    talk.session.send(b"not this", &mut wire).unwrap();
+    assert_eq!(
+        wire.len(),
+        5 + 2 + 1 + 16,
+        "close_notify, and nothing behind it"
+    );
 }
 
 #[test]
