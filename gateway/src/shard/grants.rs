@@ -1,16 +1,6 @@
-//! What tokens let their bearers see and do, in force on live connections: at the start, when a token is renewed, when a
-//! group changes, and when an entry ends.
-//!
-//! A shard knows which of its dashboards name which group, so a change costs work for those and for nobody else. It is
-//! put into force in the tick in which the shard hears of it; only where that is more than a tick's work
-//! ([`REGRANTS_PER_TICK`]) the rest follows in the next ones.
+//! What tokens let their bearers see and do, in force on live connections: at the start, and when a token is renewed.
 
-use std::{
-    cmp::Reverse,
-    collections::{BinaryHeap, HashMap, HashSet, VecDeque},
-};
-
-use longhaul_codec::{ErrorCode, wire};
+use longhaul_codec::ErrorCode;
 use longhaul_filter_engine::{FleetId, SubscriberId, VehicleIndex, VehicleSet, Wanted};
 use roaring::RoaringBitmap;
 
@@ -24,23 +14,15 @@ use super::{
 use crate::{
     fleet::{
         RegistryError,
-        groups::{GroupNumber, GroupsError, Naming, News, Wake},
+        groups::{GroupNumber, GroupsError, Naming, Wake},
     },
-    limits::REGRANTS_PER_TICK,
     session::{
-        close,
         grants::{Grant, Grants, TopicSet},
         rejection::{Bound, Rejection},
         rights::Rights,
         token::{Identity, Role},
     },
 };
-
-/// Vehicles in a millisecond's worth of filters: how long joins may gather before the next ones are looked at follows
-/// from what the last ones cost, so that a fleet that comes in costs a shard no more than a part of its time.
-const JOINS_PER_MS: u64 = 20_000;
-/// And at most so long, in milliseconds.
-const JOINS_WAIT_MS_MAX: u64 = 1_000;
 
 /// Why grants could not be put into force: a limit of this node.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -51,53 +33,6 @@ pub enum GrantError {
     /// Of groups.
     #[error(transparent)]
     Groups(#[from] GroupsError),
-}
-
-/// What a shard remembers to work out filters again.
-#[derive(Debug, Default)]
-pub struct Regrants {
-    /// Dashboards by the groups that they name.
-    watchers: HashMap<GroupNumber, HashSet<Key>>,
-    /// Dashboards whose filter is to be worked out again, in turn; and the same, each once.
-    queue: VecDeque<Key>,
-    queued: HashSet<Key>,
-    /// What is in force when the queue is empty.
-    generation: Option<u64>,
-    /// When entries end (seconds since the Unix epoch).
-    ends: BinaryHeap<Reverse<(u64, u32, u32)>>,
-    /// Joins wait until then (the shard's clock, ms).
-    joins_wait_ms: u64,
-}
-
-impl Regrants {
-    /// Filters that are to be worked out again.
-    pub fn waiting(&self) -> usize {
-        self.queue.len()
-    }
-
-    fn enqueue(&mut self, key: Key) {
-        if self.queued.insert(key) {
-            self.queue.push_back(key);
-        }
-    }
-
-    fn next(&mut self) -> Option<Key> {
-        let key = self.queue.pop_front()?;
-        self.queued.remove(&key);
-        if self.queue.is_empty() {
-            (self.queue, self.queued) = Default::default();
-        }
-        Some(key)
-    }
-
-    fn pop_ended(&mut self, unix_s: u64) -> Option<Key> {
-        let &Reverse((ends_s, slot, generation)) = self.ends.peek()?;
-        if ends_s > unix_s {
-            return None;
-        }
-        self.ends.pop();
-        Some(Key { slot, generation })
-    }
 }
 
 /// The entries that bound a dashboard. None: nothing does.
@@ -195,42 +130,12 @@ impl Core {
         }
     }
 
-    /// A dashboard names this group from now on.
-    pub(super) fn name_group(
-        &mut self,
-        key: Key,
-        fleet: FleetId,
-        name: &str,
-        naming: Naming,
-    ) -> Result<GroupNumber, GroupsError> {
-        let shard = self.exchange.shard();
-        let group = self.fleet.groups.watch(shard, fleet, name, naming)?;
-        let watchers = self.regrants.watchers.entry(group).or_default();
-        watchers.insert(key);
-        Ok(group)
-    }
-
     /// The groups that a dashboard names.
     pub(super) fn groups_of(&mut self, key: Key) -> Vec<GroupNumber> {
         let connection = self.connections.get_mut(key);
         let dashboard = connection.and_then(Connection::dashboard_mut);
         let access = dashboard.and_then(|dashboard| dashboard.access.as_deref());
         access.map_or_else(Vec::new, Access::groups)
-    }
-
-    /// Of these groups, it names those no more that are not among the ones to keep.
-    pub(super) fn forget_groups(&mut self, key: Key, of: &[GroupNumber], keep: &[GroupNumber]) {
-        let shard = self.exchange.shard();
-        for group in of.iter().filter(|group| !keep.contains(group)) {
-            let Some(watchers) = self.regrants.watchers.get_mut(group) else {
-                continue;
-            };
-            watchers.remove(&key);
-            if watchers.is_empty() {
-                self.regrants.watchers.remove(group);
-                self.fleet.groups.unwatch(shard, *group);
-            }
-        }
     }
 
     /// A dashboard goes.
@@ -374,167 +279,5 @@ impl Core {
         let Wake { shards, .. } = groups.by_token(fleet, vehicle, &identity.groups, issued_s)?;
         self.exchange.ring(shards);
         Ok(())
-    }
-
-    /// A vehicle's token says what it may publish.
-    pub(super) fn bound_publishing(&mut self, key: Key, identity: &Identity) {
-        let is_free = |grant: &Grant| {
-            grant.publish && grant.topics == TopicSet::All && grant.until_unix.is_none()
-        };
-        let bounds = identity
-            .grants
-            .as_ref()
-            .filter(|grants| !grants.0.iter().any(is_free));
-        if let Some(connection) = self.connections.get_mut(key) {
-            connection.bounded = bounds.is_some();
-        }
-        match bounds {
-            Some(grants) => drop(self.publish_bounds.insert(key, grants.clone())),
-            None => drop(self.publish_bounds.remove(&key)),
-        }
-    }
-
-    /// Whether a vehicle may publish positions.
-    #[inline]
-    pub(super) fn check_positions(&mut self, key: Key, now: Now) -> Result<(), Rejection> {
-        match self.connections.get_mut(key) {
-            Some(connection) if connection.bounded => {
-                self.check_publish(key, 0, "positions", now, TopicSet::positions)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Whether it may publish this event.
-    pub(super) fn check_event_topic(
-        &mut self,
-        key: Key,
-        event: wire::Event<'_>,
-        now: Now,
-    ) -> Result<(), Rejection> {
-        match self.connections.get_mut(key) {
-            Some(connection) if connection.bounded => {
-                let (id, topic) = (event.message_id(), event.topic());
-                self.check_publish(key, id, topic, now, |topics| topics.event(topic))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    #[cold]
-    fn check_publish(
-        &self,
-        key: Key,
-        id: u64,
-        what: &str,
-        now: Now,
-        has: impl Fn(&TopicSet) -> bool,
-    ) -> Result<(), Rejection> {
-        let unix_s = now.unix_ms / 1_000;
-        let grants = self.publish_bounds.get(&key);
-        let mut grants = grants.iter().flat_map(|grants| &grants.0);
-        let may = grants.any(|grant| {
-            let in_force = grant.until_unix.is_none_or(|until| until > unix_s);
-            grant.publish && in_force && has(&grant.topics)
-        });
-        if may {
-            return Ok(());
-        }
-        self.metrics.beyond_grant_publish.inc();
-        let says = format!(
-            "your token does not let you publish {what:?}: no entry of its claim `grants` with \"publish\" has it"
-        );
-        Err(Rejection::new(ErrorCode::NotAllowed, id, says))
-    }
-
-    /// Puts into force what has changed: groups, and entries that have ended. Once a tick, behind the letters.
-    pub(super) fn go_on_regranting(&mut self, now: Now) {
-        let shard = self.exchange.shard();
-        let is_due = match self.fleet.groups.news(shard) {
-            News::None => false,
-            News::Grown => now.mono_ms >= self.regrants.joins_wait_ms,
-            News::Shrunk => true,
-        };
-        if is_due {
-            let (changed, generation) = self.fleet.groups.take(shard);
-            let Regrants {
-                watchers,
-                queue,
-                queued,
-                ..
-            } = &mut self.regrants;
-            for group in changed {
-                for key in watchers.get(&group).into_iter().flatten() {
-                    if queued.insert(*key) {
-                        queue.push_back(*key);
-                    }
-                }
-            }
-            self.regrants.generation = Some(generation);
-        }
-        while let Some(key) = self.regrants.pop_ended(now.unix_ms / 1_000) {
-            self.regrants.enqueue(key);
-        }
-        let mut work = 0;
-        while work < REGRANTS_PER_TICK
-            && let Some(key) = self.regrants.next()
-        {
-            work += self.regrant(key, now);
-        }
-        if work > 0 {
-            let wait_ms = (work / JOINS_PER_MS).min(JOINS_WAIT_MS_MAX);
-            self.regrants.joins_wait_ms = now.mono_ms + wait_ms;
-        }
-        if self.regrants.waiting() == 0
-            && let Some(generation) = self.regrants.generation.take()
-        {
-            self.fleet.groups.finish(shard, generation);
-        }
-    }
-
-    /// Works out again what one dashboard sees. Returns about how much work that was, in vehicles.
-    fn regrant(&mut self, key: Key, now: Now) -> u64 {
-        let unix_s = now.unix_ms / 1_000;
-        let connection = self.connections.get_mut(key);
-        let Some(dashboard) = connection.and_then(Connection::dashboard_mut) else {
-            return 1;
-        };
-        let Some(access) = &dashboard.access else {
-            return 1;
-        };
-        if access.is_over(unix_s) {
-            self.close(key, close::TOKEN_EXPIRED);
-            return 1;
-        }
-        if let Some(ends_s) = access.ends_s(unix_s) {
-            self.remember_end(key, ends_s);
-        }
-        if self.engine.effective(SubscriberId(key.slot)).is_none() {
-            // It has asked for nothing yet.
-            return 1;
-        }
-        self.metrics.regrants.inc();
-        let wish = self.wish_of(key);
-        let told = self.topics(key);
-        let saw = self.sees(key, told);
-        self.watch(key, wish, saw, told, &RoaringBitmap::new(), now);
-        self.refilter(key);
-        let watched = self.engine.effective(SubscriberId(key.slot));
-        1 + watched.and_then(VehicleSet::len).unwrap_or(0)
-    }
-
-    fn remember_end(&mut self, key: Key, ends_s: u64) {
-        let ends = &mut self.regrants.ends;
-        // Those who have gone leave entries behind, and so does each look at one that stays.
-        if ends.len() > 2 * self.connections.len() + 64 {
-            let mut each_once = HashSet::new();
-            let connections = &mut self.connections;
-            ends.retain(|&Reverse((_, slot, generation))| {
-                let key = Key { slot, generation };
-                connections.get_mut(key).is_some()
-            });
-            ends.retain(|entry| each_once.insert(*entry));
-        }
-        ends.push(Reverse((ends_s, key.slot, key.generation)));
     }
 }

@@ -10,10 +10,11 @@
 //! | [`pace`] | when to tick: sleep when quiet, tick at a pace when busy |
 //! | `collect` | step 1: completions to connections, and what is armed next |
 //! | `secure` | TLS, where there is any: bytes off the wire to bytes, frames to bytes for the wire |
-//! | `handshake`, `allowance`, `dialogue`, `subscribe` | bytes to messages, messages to table writes and filters |
+//! | `handshake`, `allowance`, `dialogue`, `subscribe`, `watch` | bytes to messages, messages to table writes and filters |
 //! | [`exchange`], [`inbox`], [`dirty`] | step 2: vehicle numbers from shard to shard |
 //! | `route`, `flush` | steps 3 and 4: one frame for all who get the same, the rest pends |
-//! | `grants`, `access` | what a token lets its bearer see and do, and what becomes of it when a group changes |
+//! | `grants`, `access`, `bounds` | what a token lets its bearer see, do and publish |
+//! | `regrants` | what becomes of that when a group changes, or an entry ends |
 //! | `publish`, `feeds`, `deliver` | events: from vehicles to the log; who gets which from where; from the log to them |
 //! | `orders` | commands: from dashboards to vehicles, and the results back |
 //! | `outbound` | what is to be said, as frames |
@@ -31,6 +32,7 @@
 
 mod access;
 mod allowance;
+mod bounds;
 pub mod clock;
 mod collect;
 pub mod connection;
@@ -62,6 +64,7 @@ pub mod passes;
 mod preface;
 mod publish;
 pub mod purge;
+mod regrants;
 mod renewal;
 pub mod ring;
 mod route;
@@ -71,6 +74,7 @@ mod stalls;
 mod subscribe;
 mod sweep;
 mod tail;
+mod watch;
 mod witness;
 
 use std::{
@@ -93,7 +97,6 @@ use self::{
     extras::Extras,
     flush::Held,
     gate::{Barometer, Gate},
-    grants::Regrants,
     inbox::Letter,
     listener::Listener,
     offence::PenaltyLog,
@@ -102,6 +105,7 @@ use self::{
     preface::Clients,
     publish::Publishers,
     purge::Purging,
+    regrants::Regrants,
     ring::{Completion, Key, Ring, RingConfig, RingError, sys::Doorbell},
     secure::Sessions,
     slab::Slab,
