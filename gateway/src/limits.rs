@@ -129,8 +129,12 @@ pub const PURGE_SLOTS_PER_TICK_MAX: u32 = 16_384;
 pub const PURGE_CLOSES_PER_TICK_MAX: u32 = 2_048;
 /// Bytes of one text in a line of the audit log.
 pub const AUDIT_TEXT_BYTES_MAX: usize = 512;
+/// Lines that one known user gets in a second in the audit log for what was refused or only asked; the rest is a number.
+pub const AUDIT_SAME_PER_SECOND_MAX: u32 = 5;
 /// Tokens of operators that were used for a call and have not ended; beyond, calls that change anything are refused.
 pub const OPERATOR_TOKENS_SPENT_MAX: usize = 65_536;
+/// Bytes of the file that they are kept in.
+pub const OPERATOR_TOKENS_FILE_BYTES_MAX: u64 = 32 << 20;
 /// Longest life of such a token, exp - iat, in seconds.
 pub const OPERATOR_TOKEN_SECONDS_MAX: u64 = 600;
 /// Bytes of an answer that `longhaul admin` reads.

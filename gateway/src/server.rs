@@ -209,7 +209,8 @@ pub fn run(startup: Startup) -> anyhow::Result<()> {
             IdBounds::new(&config.limits),
             config.auth.leeway_s,
             audit::unix_ms() / 1_000,
-        ),
+        )
+        .keeping(startup.state.clone()),
         drain_needs_token: config.control.require_token
             || !config.control.listen.ip().is_loopback(),
         #[cfg(debug_assertions)]

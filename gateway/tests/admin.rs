@@ -87,7 +87,7 @@ fn a_call_needs_an_operators_token_and_each_token_is_good_once() {
 
 #[test]
 fn an_operator_of_a_fleet_touches_nothing_else() {
-    let gateway = Gateway::start(1);
+    let gateway = Gateway::start_with(1, &["--set", "auth.leeway_s=0"]);
     let control = gateway.control();
     let call = |method: &str, path: &str, entry: Value| {
         let text = if entry.is_null() {
@@ -262,6 +262,7 @@ fn an_evicted_client_may_come_back() {
 #[test]
 fn the_command_line_gives_orders() {
     let gateway = Gateway::start(2);
+    gateway.wait_for_the_next_second();
     let key = gateway.key();
     let key = key.to_str().expect("plain");
     let control = format!("http://{}", gateway.control());

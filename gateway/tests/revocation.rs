@@ -21,7 +21,8 @@ const REVOKED: u16 = 4503;
 
 /// Who is refused again and again from one address is not to be kept out for that.
 fn start(shards: usize) -> Gateway {
-    Gateway::start_with(shards, &["--set", "abuse.points_max=0"])
+    let settings = ["abuse.points_max=0", "auth.leeway_s=0"];
+    Gateway::start_with(shards, &settings.map(|setting| ["--set", setting]).concat())
 }
 
 fn revoke(gateway: &Gateway, entry: &Value) -> Value {

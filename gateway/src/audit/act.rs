@@ -123,6 +123,18 @@ impl Act {
         }
     }
 
+    /// Whether it may be repeated without end and leaves all as it was: something that was refused, or a question.
+    pub(super) fn changes_nothing(&self) -> bool {
+        match self.kind {
+            Kind::NotAllowed | Kind::Refuse => true,
+            Kind::Admin => {
+                let is_question = |what: &str| what.starts_with("GET ");
+                (400..500).contains(&self.status) || self.what.as_deref().is_some_and(is_question)
+            }
+            _ => false,
+        }
+    }
+
     /// Appends the line, with its line break.
     pub(super) fn write(&self, node: &str, out: &mut Vec<u8>) {
         let connection = self.connection.map(|holder| {
@@ -176,6 +188,17 @@ impl<'a> Omission<'a> {
             act: "refuse",
             count,
             why: "more refusals than are written one by one (limits.audit_refusals_per_second_max)",
+        }
+    }
+
+    /// Acts of those who are known beyond what a second takes of each.
+    pub fn repeats(unix_ms: u64, node: &'a str, count: u64) -> Omission<'a> {
+        Omission {
+            time: time(unix_ms),
+            node,
+            act: "repeated",
+            count,
+            why: "more refusals or questions of one who is known than are written one by one",
         }
     }
 

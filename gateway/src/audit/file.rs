@@ -4,7 +4,7 @@
 //! wrong when they open the next file, and cannot be told that somebody else has moved the file away.
 //!
 //! Two processes write one file during a rolling restart. Lines are appended whole (`O_APPEND`), old files are named
-//! by the time at which they were set aside and not by a number, and who finds another file under the name than the one
+//! by the time at which they were set aside, and by whom, and not by a number, and who finds another file under the name than the one
 //! that it has open goes on with that.
 
 use std::{
@@ -173,6 +173,8 @@ impl AuditFile {
         let mut name = self.path.as_os_str().to_owned();
         name.push(".");
         name.push(stamp(at));
+        // Two processes may be at it in the same moment, and must not take each other's file.
+        name.push(format!("-{}", std::process::id()));
         name.into()
     }
 
@@ -241,7 +243,7 @@ fn stopped(bytes: usize, error: io::Error) -> Written {
     }
 }
 
-/// Sorts as time does: 20261122T045512.123Z.
+/// Sorts as time does: 20261122T045512.123Z. The process's id follows in a name.
 fn stamp(at: SystemTime) -> String {
     humantime::format_rfc3339_millis(at)
         .to_string()
@@ -249,7 +251,10 @@ fn stamp(at: SystemTime) -> String {
 }
 
 fn is_stamp(text: &str) -> bool {
-    text.len() == stamp(SystemTime::UNIX_EPOCH).len()
+    let (text, process) = text.split_once('-').unwrap_or((text, "0"));
+    !process.is_empty()
+        && process.bytes().all(|byte| byte.is_ascii_digit())
+        && text.len() == stamp(SystemTime::UNIX_EPOCH).len()
         && text.ends_with('Z')
         && text
             .bytes()

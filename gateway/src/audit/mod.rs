@@ -14,6 +14,7 @@ mod file;
 mod writer;
 
 use std::{
+    hash::{BuildHasher, RandomState},
     path::PathBuf,
     sync::{
         Arc,
@@ -32,7 +33,7 @@ pub use self::{
 };
 use crate::{
     config,
-    limits::{AUDIT_TEXT_BYTES_MAX, Limits},
+    limits::{AUDIT_SAME_PER_SECOND_MAX, AUDIT_TEXT_BYTES_MAX, Limits},
     metrics::AuditMetrics,
 };
 
@@ -71,8 +72,44 @@ pub struct Audit {
 struct On {
     queue: ArrayQueue<Act>,
     lost: Lost,
-    refusals: Refusals,
+    /// Of strangers among clients.
+    refusals: Budget,
+    /// Of strangers at the control plane: those out there must not hide them.
+    admin_refusals: Budget,
+    known: Known,
     orders: Sender<writer::Order>,
+}
+
+impl On {
+    fn new(limits: &Limits, orders: Sender<writer::Order>) -> On {
+        On {
+            queue: ArrayQueue::new(limits.audit_queue_max),
+            lost: Lost::default(),
+            refusals: Budget::new(limits.audit_refusals_per_second_max),
+            admin_refusals: Budget::new(limits.audit_refusals_per_second_max),
+            known: Known::new(),
+            orders,
+        }
+    }
+
+    /// Whether the act gets a line of its own; counts it if not.
+    fn admit(&self, act: &Act) -> bool {
+        let second = act.unix_ms / 1_000;
+        let (admitted, lost) = match (act.kind, &act.who.subject) {
+            // Strangers cost nothing to be, and must not wash away what others did.
+            (Kind::Refuse, None) => (self.refusals.admit(second), &self.lost.refusals),
+            (Kind::Admin, None) => (self.admin_refusals.admit(second), &self.lost.refusals),
+            // Nor must those who are known: to ask for what is not granted costs nothing, either.
+            (_, Some(_)) if act.changes_nothing() => {
+                (self.known.admit(&act.who, second), &self.lost.repeats)
+            }
+            _ => (true, &self.lost.repeats),
+        };
+        if !admitted {
+            lost.fetch_add(1, Relaxed);
+        }
+        admitted
+    }
 }
 
 /// Acts that are not in the file, since the process started.
@@ -82,6 +119,8 @@ struct Lost {
     dropped: AtomicU64,
     /// Refusals of strangers beyond what a second takes.
     refusals: AtomicU64,
+    /// Acts of one who is known beyond what a second takes.
+    repeats: AtomicU64,
 }
 
 impl Audit {
@@ -117,12 +156,7 @@ impl Audit {
         })?;
         let (orders, ordered) = channel();
         let audit = Arc::new(Audit {
-            on: Some(On {
-                queue: ArrayQueue::new(limits.audit_queue_max),
-                lost: Lost::default(),
-                refusals: Refusals::new(limits.audit_refusals_per_second_max),
-                orders,
-            }),
+            on: Some(On::new(limits, orders)),
         });
         let handle = writer::Writer::new(Arc::clone(&audit), file, node.into(), metrics)
             .start(ordered)
@@ -140,12 +174,7 @@ impl Audit {
     /// Hands an act over to the thread that writes. Never waits; what finds no room is counted.
     pub fn record(&self, mut act: Act) {
         let Some(on) = &self.on else { return };
-        // Strangers cost nothing to be, and must not wash away what others did.
-        if matches!(act.kind, Kind::Refuse | Kind::Admin)
-            && act.who.subject.is_none()
-            && !on.refusals.admit(act.unix_ms / 1_000)
-        {
-            on.lost.refusals.fetch_add(1, Relaxed);
+        if !on.admit(&act) {
             return;
         }
         shorten(&mut act);
@@ -187,17 +216,43 @@ fn shorten(act: &mut Act) {
     }
 }
 
-/// How many refusals of strangers a second takes.
+/// What each of those who are known may have written in a second, in a table of a fixed size. Two who meet in one place
+/// share it; the hash is keyed at random, so that nobody can choose whom to meet.
 #[derive(Debug)]
-struct Refusals {
+struct Known {
+    hasher: RandomState,
+    places: Box<[Budget]>,
+}
+
+/// Places of [`Known`], of 16 bytes.
+const KNOWN_PLACES: usize = 4_096;
+
+impl Known {
+    fn new() -> Known {
+        let places = std::iter::repeat_with(|| Budget::new(AUDIT_SAME_PER_SECOND_MAX));
+        Known {
+            hasher: RandomState::new(),
+            places: places.take(KNOWN_PLACES).collect(),
+        }
+    }
+
+    fn admit(&self, who: &Who, unix_s: u64) -> bool {
+        let hash = self.hasher.hash_one((&who.fleet, &who.subject));
+        self.places[hash as usize % KNOWN_PLACES].admit(unix_s)
+    }
+}
+
+/// How many lines a second takes.
+#[derive(Debug)]
+struct Budget {
     per_second_max: u32,
     /// The second, in the upper 32 bits, and how many there were in it.
     second_and_count: AtomicU64,
 }
 
-impl Refusals {
-    fn new(per_second_max: u32) -> Refusals {
-        Refusals {
+impl Budget {
+    fn new(per_second_max: u32) -> Budget {
+        Budget {
             per_second_max,
             second_and_count: AtomicU64::new(0),
         }

@@ -67,24 +67,75 @@ fn a_line_has_what_is_known_and_nothing_else() {
 
 #[test]
 fn strangers_are_bounded_and_others_are_not() {
-    let refusals = Refusals::new(3);
+    let refusals = Budget::new(3);
     let admitted = |second| (0..10).filter(|_| refusals.admit(second)).count();
     assert_eq!(admitted(100), 3);
     assert_eq!(admitted(101), 3);
-    assert_eq!((0..10).filter(|_| Refusals::new(0).admit(1)).count(), 10);
+    assert_eq!((0..10).filter(|_| Budget::new(0).admit(1)).count(), 10);
+}
+
+fn taking(queue_max: usize, refusals_per_second_max: u32) -> Audit {
+    let mut limits = Config::defaults().expect("defaults are good").limits;
+    limits.audit_queue_max = queue_max;
+    limits.audit_refusals_per_second_max = refusals_per_second_max;
+    let (orders, _ordered) = channel();
+    Audit {
+        on: Some(On::new(&limits, orders)),
+    }
+}
+
+#[test]
+fn nobody_known_can_wash_it_away_and_what_was_done_is_always_there() {
+    let audit = taking(1_000, 2);
+    let on = audit.on.as_ref().unwrap();
+    let same = |kind, status, what: &'static str| Act {
+        kind,
+        status,
+        what: Some(what.into()),
+        unix_ms: 7_000,
+        ..act(1)
+    };
+    for _ in 0..20 {
+        audit.record(same(Kind::NotAllowed, 0, ""));
+        audit.record(same(Kind::Refuse, 401, ""));
+        audit.record(same(Kind::Admin, 409, "POST /admin/reload"));
+        audit.record(same(Kind::Admin, 200, "GET /admin/revocations"));
+    }
+    let max = u64::from(AUDIT_SAME_PER_SECOND_MAX);
+    assert_eq!(on.queue.len() as u64, max);
+    assert_eq!(on.lost.repeats.load(Relaxed), 80 - max);
+    for _ in 0..20 {
+        audit.record(same(Kind::Admin, 200, "POST /admin/reload"));
+        audit.record(same(Kind::Admin, 500, "POST /admin/reload"));
+        audit.record(same(Kind::Command, 0, ""));
+    }
+    assert_eq!(on.queue.len() as u64, max + 60);
+    let later = Act {
+        unix_ms: 8_000,
+        ..same(Kind::NotAllowed, 0, "")
+    };
+    audit.record(later);
+    assert_eq!(on.queue.len() as u64, max + 61);
+}
+
+#[test]
+fn strangers_among_clients_do_not_hide_those_at_the_control_plane() {
+    let audit = taking(100, 2);
+    let on = audit.on.as_ref().unwrap();
+    for _ in 0..50 {
+        audit.record(Act::new(Kind::Refuse, 7_000));
+    }
+    assert_eq!(on.queue.len(), 2);
+    for _ in 0..50 {
+        audit.record(Act::new(Kind::Admin, 7_000));
+    }
+    assert_eq!(on.queue.len(), 4);
+    assert_eq!(on.lost.refusals.load(Relaxed), 96);
 }
 
 #[test]
 fn a_full_queue_counts_what_it_does_not_take() {
-    let (orders, _ordered) = channel();
-    let audit = Audit {
-        on: Some(On {
-            queue: ArrayQueue::new(16),
-            lost: Lost::default(),
-            refusals: Refusals::new(2),
-            orders,
-        }),
-    };
+    let audit = taking(16, 2);
     for n in 0..20 {
         audit.record(act(n));
     }

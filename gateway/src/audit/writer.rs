@@ -67,6 +67,7 @@ pub(super) struct Writer {
     /// How many of [`super::Lost`] have been told.
     told_dropped: u64,
     told_refusals: u64,
+    told_repeats: u64,
     failing: bool,
     chores_at: Instant,
     complained: Option<Instant>,
@@ -88,6 +89,7 @@ impl Writer {
             lines: Vec::new(),
             told_dropped: 0,
             told_refusals: 0,
+            told_repeats: 0,
             failing: false,
             chores_at: Instant::now() + CHORES_EVERY,
             complained: None,
@@ -151,9 +153,10 @@ impl Writer {
             self.failed(&error);
         }
         let Some(on) = &self.audit.on else { return };
-        let (dropped, refusals) = (
+        let (dropped, refusals, repeats) = (
             on.lost.dropped.load(Relaxed),
             on.lost.refusals.load(Relaxed),
+            on.lost.repeats.load(Relaxed),
         );
         self.metrics
             .dropped
@@ -161,6 +164,9 @@ impl Writer {
         self.metrics
             .refusals_left_out
             .add(refusals - self.metrics.refusals_left_out.get());
+        self.metrics
+            .repeats_left_out
+            .add(repeats - self.metrics.repeats_left_out.get());
         if self.lines.len() < BATCH_BYTES {
             let now = unix_ms();
             if dropped > self.told_dropped {
@@ -172,6 +178,11 @@ impl Writer {
                 let count = refusals - self.told_refusals;
                 Omission::refusals(now, &self.node, count).write(&mut self.lines);
                 self.told_refusals = refusals;
+            }
+            if repeats > self.told_repeats {
+                let count = repeats - self.told_repeats;
+                Omission::repeats(now, &self.node, count).write(&mut self.lines);
+                self.told_repeats = repeats;
             }
         }
         self.rotate();

@@ -73,7 +73,8 @@ pub enum AdminCall {
         /// Whose
         #[command(flatten)]
         whom: WhomArgs,
-        /// Those issued before this moment, in seconds since the Unix epoch; left out: all that there are
+        /// Those issued before this moment, in seconds since the Unix epoch; left out: all that there are, and
+        /// those of the next auth.leeway_s, in case the issuer's clock is ahead
         #[arg(long, value_name = "SECONDS")]
         issued_before: Option<u64>,
         /// Forget about it at this moment, when the last of them has ended

@@ -67,9 +67,8 @@ async fn drain(State(state): State<Arc<ControlState>>, request: Request) -> Resp
     let (parts, body) = request.into_parts();
     let drained = async {
         if state.drain_needs_token || parts.headers.contains_key(AUTHORIZATION) {
-            let admitted = state
-                .admin
-                .admit(&parts.method, &parts.headers, now_ms / 1_000);
+            let admitted =
+                admin::admit(&state, &parts.method, &parts.headers, now_ms / 1_000).await;
             let caller = admitted.map_err(|(error, operator)| {
                 act.who = operator.as_deref().map(admin::who).unwrap_or_default();
                 error.into_response()

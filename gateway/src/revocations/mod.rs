@@ -68,6 +68,9 @@ pub enum KeepError {
     /// There is none.
     #[error("there is no such entry")]
     Unknown,
+    /// Who may do more has made it.
+    #[error("an operator of the whole node has made this entry, and your token is for one fleet")]
+    NodeWide,
     /// It is the operator's file's.
     #[error("this entry stands in the file of auth.revocations; remove it there")]
     InFile,
@@ -153,23 +156,35 @@ impl Keeper {
         self.folder.is_some()
     }
 
-    /// Puts an entry in force, and closes whom it hits. Returns when it is kept, if it can be.
+    /// Puts an entry in force, and closes whom it hits. One that is there already is only made stricter. Returns what is in
+    /// force, when it is kept, if it can be.
     ///
     /// # Errors
     /// There is no room, or it cannot be written: it is not in force then.
-    pub fn add(&self, revocation: Revocation) -> Result<(), KeepError> {
+    pub fn add(&self, mut revocation: Revocation) -> Result<Revocation, KeepError> {
         self.change(|entries| {
-            entries.retain(|other| other.whom != revocation.whom);
-            entries.push(revocation);
-            Ok(())
+            let now = unix_ms() / 1_000;
+            if let Some(at) = entries
+                .iter()
+                .position(|other| other.whom == revocation.whom)
+            {
+                let before = entries.swap_remove(at);
+                if before.terms.until.is_none_or(|until| until > now) {
+                    let fresh = std::mem::replace(&mut revocation.terms, before.terms);
+                    revocation.terms.merge(fresh);
+                }
+            }
+            entries.push(revocation.clone());
+            Ok(revocation)
         })
     }
 
-    /// Takes an entry back.
+    /// Takes an entry back. `node_wide`: an operator of the whole node asks for it.
     ///
     /// # Errors
-    /// There is none that came by a call, or it cannot be written: it is in force then.
-    pub fn remove(&self, whom: &Whom) -> Result<(), KeepError> {
+    /// There is none that came by a call, it is not the operator's to take back, or it cannot be written: it is in force
+    /// then.
+    pub fn remove(&self, whom: &Whom, node_wide: bool) -> Result<(), KeepError> {
         let in_file = {
             let inner = self.lock();
             let watched = inner.watched.iter().flat_map(|source| &source.entries);
@@ -177,6 +192,10 @@ impl Keeper {
         };
         self.change(|entries| {
             let before = entries.len();
+            let mut of_it = entries.iter().filter(|other| other.whom == *whom);
+            if !node_wide && of_it.any(|other| other.terms.node_wide) {
+                return Err(KeepError::NodeWide);
+            }
             entries.retain(|other| other.whom != *whom);
             match (entries.len() < before, in_file) {
                 (true, _) => Ok(()),
@@ -242,10 +261,10 @@ impl Keeper {
     }
 
     /// Changes what came by calls: in the state folder first, with whatever another process has put there.
-    fn change(
+    fn change<T>(
         &self,
-        change: impl FnOnce(&mut Vec<Revocation>) -> Result<(), KeepError>,
-    ) -> Result<(), KeepError> {
+        change: impl FnOnce(&mut Vec<Revocation>) -> Result<T, KeepError>,
+    ) -> Result<T, KeepError> {
         let mut inner = self.lock();
         let turn = self
             .folder
@@ -258,7 +277,7 @@ impl Keeper {
             .reload()
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         let mut entries = inner.kept.entries.clone();
-        change(&mut entries)?;
+        let done = change(&mut entries)?;
         let now = unix_ms() / 1_000;
         entries.retain(|entry| entry.terms.until.is_none_or(|until| until > now));
         let watched = inner
@@ -277,7 +296,7 @@ impl Keeper {
         }
         drop(turn);
         self.put_in_force(&mut inner);
-        Ok(())
+        Ok(done)
     }
 
     /// One look at the files, and at what is over.

@@ -105,13 +105,54 @@ fn a_call_is_in_force_at_once_and_told_to_every_shard() {
     assert_eq!(world.told(), [of("truck-1").whom]);
     keeper.add(of("truck-1")).expect("again");
     assert_eq!(world.told(), [], "nobody new is hit");
-    keeper.remove(&of("truck-1").whom).expect("it is there");
+    keeper
+        .remove(&of("truck-1").whom, true)
+        .expect("it is there");
     assert!(!world.is_hit("truck-1"));
     assert!(matches!(
-        keeper.remove(&of("truck-1").whom),
+        keeper.remove(&of("truck-1").whom, true),
         Err(KeepError::Unknown)
     ));
     assert_eq!(world.told(), []);
+}
+
+#[test]
+fn an_entry_is_only_made_stricter_and_a_fleets_operator_does_not_take_back_the_nodes() {
+    let world = World::new();
+    let keeper = world.keeper(None);
+    let by = |node_wide, issued_before, until, reason: &str| {
+        let mut entry = of("truck-1");
+        entry.terms.issued_before = issued_before;
+        entry.terms.until = until;
+        entry.terms.reason = Some(reason.into());
+        entry.terms.node_wide = node_wide;
+        entry
+    };
+    let soon = unix_ms() / 1_000 + 1_000;
+    keeper
+        .add(by(true, 2_000, None, "stolen"))
+        .expect("there is room");
+    let merged = keeper
+        .add(by(false, 0, Some(soon), "found"))
+        .expect("it is one");
+    assert_eq!(merged, by(true, 2_000, None, "stolen"));
+    assert!(world.is_hit("truck-1"));
+    let whom = of("truck-1").whom;
+    assert!(matches!(
+        keeper.remove(&whom, false),
+        Err(KeepError::NodeWide)
+    ));
+    assert!(world.is_hit("truck-1"));
+    keeper.remove(&whom, true).expect("it may");
+    keeper
+        .add(by(false, 2_000, Some(soon), "lost"))
+        .expect("there is room");
+    let merged = keeper
+        .add(by(false, 1_000, Some(soon + 1), "again"))
+        .expect("it is one");
+    assert_eq!(merged, by(false, 2_000, Some(soon + 1), "again"));
+    keeper.remove(&whom, false).expect("it is its own");
+    assert!(!world.is_hit("truck-1"));
 }
 
 #[test]
@@ -196,7 +237,7 @@ fn a_watched_file_counts_when_it_is_whole_and_the_old_list_until_then() {
     assert!(world.is_hit("truck-3") && !world.is_hit("truck-1"));
     assert_eq!(keeper.metrics.broken.get(), 0);
     assert!(matches!(
-        keeper.remove(&of("truck-3").whom),
+        keeper.remove(&of("truck-3").whom, true),
         Err(KeepError::InFile)
     ));
     fs::write(&path, "\n").expect("room");
@@ -214,7 +255,9 @@ fn a_bound_is_kept_and_said() {
     keeper.add(of("truck-2")).expect("there is room");
     assert!(matches!(keeper.add(of("truck-3")), Err(KeepError::Full(2))));
     assert!(!world.is_hit("truck-3"));
-    keeper.remove(&of("truck-2").whom).expect("it is there");
+    keeper
+        .remove(&of("truck-2").whom, true)
+        .expect("it is there");
     keeper.add(of("truck-3")).expect("there is room");
     fs::write(world.watched(), line("a") + &line("b") + &line("c")).expect("room");
     assert!(

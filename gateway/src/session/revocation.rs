@@ -15,7 +15,10 @@
 //! entry may be forgotten), `reason` (for people). A token without `iat` counts as issued in 1970.
 #![forbid(unsafe_code)]
 
-use std::{collections::HashMap, fmt};
+use std::{
+    collections::{HashMap, hash_map::Entry as MapEntry},
+    fmt,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -70,6 +73,24 @@ pub struct Terms {
     pub until: Option<u64>,
     /// Why, for people.
     pub reason: Option<Box<str>>,
+    /// An operator of the whole node has made it: those of a fleet may not take it back.
+    pub node_wide: bool,
+}
+
+impl Terms {
+    /// Whatever either of two entries hits, as long as either does.
+    pub fn merge(&mut self, other: Terms) {
+        self.issued_before = self.issued_before.max(other.issued_before);
+        self.until = self
+            .until
+            .zip(other.until)
+            .map(|(one, other)| one.max(other));
+        // The words of who may do more stay.
+        if other.reason.is_some() && (other.node_wide || !self.node_wide) {
+            self.reason = other.reason;
+        }
+        self.node_wide |= other.node_wide;
+    }
 }
 
 /// One entry.
@@ -109,6 +130,9 @@ pub struct Entry {
     /// See [`Terms`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// See [`Terms`]. In a call, it is who calls that counts.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub node_wide: bool,
 }
 
 /// What is wrong with an entry.
@@ -133,7 +157,8 @@ pub enum EntryError {
 }
 
 impl Entry {
-    /// What the entry means. `called_unix`: the moment of a call, if it comes by one.
+    /// What the entry means. `called_unix`: the latest `iat` that a token may have at the moment of a call, if it comes by
+    /// one: a clock that runs ahead must not save a token that there is.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -176,7 +201,7 @@ impl Entry {
         }
         let issued_before = match (self.issued_before, called_unix, &whom) {
             (Some(moment), _, _) => moment,
-            // A token of this very second is hit as well: times have no fractions.
+            // A token of that very second is hit as well: times have no fractions.
             (None, Some(now), _) => now.saturating_add(1),
             (None, None, Whom::Token(..)) => 0,
             (None, None, _) => return Err(EntryError::IssuedBefore),
@@ -185,6 +210,7 @@ impl Entry {
             issued_before,
             until: self.until,
             reason,
+            node_wide: self.node_wide,
         };
         Ok(Revocation { whom, terms })
     }
@@ -196,6 +222,7 @@ impl From<&Revocation> for Entry {
             issued_before: Some(terms.issued_before),
             until: terms.until,
             reason: terms.reason.as_deref().map(str::to_owned),
+            node_wide: terms.node_wide,
             ..Entry::default()
         };
         let owned = |text: &str| Some(text.to_owned());
@@ -242,16 +269,12 @@ impl Revocations {
             if terms.until.is_some_and(|until| until <= now_unix) {
                 continue;
             }
-            merged
-                .entry(whom)
-                .and_modify(|before| {
-                    before.issued_before = before.issued_before.max(terms.issued_before);
-                    before.until = before
-                        .until
-                        .zip(terms.until)
-                        .map(|(one, other)| one.max(other));
-                })
-                .or_insert(terms);
+            match merged.entry(whom) {
+                MapEntry::Occupied(mut before) => before.get_mut().merge(terms),
+                MapEntry::Vacant(place) => {
+                    place.insert(terms);
+                }
+            }
         }
         Revocations {
             next_end: merged.values().filter_map(|terms| terms.until).min(),

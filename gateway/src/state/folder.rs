@@ -6,6 +6,7 @@
 //! | `handover-<instance>-<n>` | from a draining process to the others; whoever takes it removes it |
 //! | `groups.json` | groups as operators set them (`state/groups.rs`) |
 //! | `revocations.jsonl` | tokens that were revoked by calls (`revocations/`) |
+//! | `operator-tokens.jsonl` | tokens that were used for a call (`control/admin/`) |
 //! | `instance-<instance>` | locked as long as that process lives |
 //! | `lock` | locked for the moment in which names are compared and changed |
 //! | `*.refused` | a file that could not be used, set aside |

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use serde_json::Value;
@@ -27,6 +27,13 @@ pub struct Gateway {
     log: Arc<Mutex<String>>,
     listen: SocketAddr,
     control: SocketAddr,
+    /// When it was ready, in seconds since the Unix epoch.
+    ready_unix: u64,
+}
+
+fn unix_s() -> u64 {
+    let since = SystemTime::UNIX_EPOCH.elapsed();
+    since.expect("the clock is right").as_secs()
 }
 
 impl Gateway {
@@ -129,8 +136,10 @@ impl Gateway {
             log,
             listen: ([127, 0, 0, 1], 0).into(),
             control: ([127, 0, 0, 1], 0).into(),
+            ready_unix: 0,
         };
         (gateway.listen, gateway.control) = gateway.addresses(&is_ready);
+        gateway.ready_unix = unix_s();
         gateway
     }
 
@@ -181,10 +190,18 @@ impl Gateway {
         self.token("dashboard", FLEET, user)
     }
 
+    /// Waits until a token can be newer than the process: it does not know which of its first second were used.
+    pub fn wait_for_the_next_second(&self) {
+        while unix_s() <= self.ready_unix {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// A fresh token for an operator of the whole node, or of one fleet.
     pub fn operator_token(&self, fleet: Option<&str>) -> String {
         let key = self.key();
         let key = key.to_str().expect("temporary folders have plain names");
+        self.wait_for_the_next_second();
         let mut all = vec!["token", "--role", "operator", "--subject", "ada"];
         all.extend(["--ttl", "60s", "--dev-key", key]);
         all.extend(fleet.into_iter().flat_map(|fleet| ["--fleet", fleet]));

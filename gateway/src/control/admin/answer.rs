@@ -8,6 +8,9 @@ use axum::{
 };
 use serde::de::DeserializeOwned;
 use serde_json::json;
+use tokio::time::timeout;
+
+use crate::limits::CONTROL_REQUEST_TIMEOUT;
 
 /// Why a call was not carried out, in words for whoever made it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -79,8 +82,13 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
                 "a body in JSON is needed, and the header Content-Type: application/json",
             ));
         }
-        let bytes = Bytes::from_request(request, state)
+        // The call goes on when its caller has hung up or the answer is late, and must not wait for ever.
+        let bytes = timeout(CONTROL_REQUEST_TIMEOUT, Bytes::from_request(request, state))
             .await
+            .map_err(|_| {
+                let says = "the body did not come in time";
+                AdminError::new(StatusCode::REQUEST_TIMEOUT, says)
+            })?
             .map_err(|error| AdminError::new(error.status(), error.body_text()))?;
         serde_json::from_slice(&bytes)
             .map(Body)

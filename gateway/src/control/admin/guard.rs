@@ -1,6 +1,8 @@
 //! Who calls, and whether it may. Every admin call comes through here.
 
 use std::{
+    fs::File,
+    io::{self, Read},
     net::IpAddr,
     sync::{Arc, PoisonError},
 };
@@ -15,13 +17,17 @@ use axum::{
 use super::{
     Admin, ControlState, NO_SUCH_CALL,
     answer::{AdminError, Why},
-    spent::SpentError,
+    spent::{Spent, SpentError},
 };
 use crate::{
     audit::{self, Act, Kind, Role, Who},
-    limits::OPERATOR_TOKEN_SECONDS_MAX,
+    limits::{OPERATOR_TOKEN_SECONDS_MAX, OPERATOR_TOKENS_FILE_BYTES_MAX},
     session::token::{Operator, TokenError},
+    state::Folder,
 };
+
+/// The file in the state folder.
+const KEPT: &str = "operator-tokens.jsonl";
 
 /// The address at the other end of a control connection.
 #[derive(Debug, Clone, Copy)]
@@ -71,17 +77,35 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     }
 }
 
+/// Why a call is not let through, and who asked if the token itself is good.
+type Refused = (AdminError, Option<Box<Operator>>);
+
+/// Whose call this is: nobody's but an operator's, with a token that has not been used if it changes anything.
+///
+/// # Errors
+/// Why it is not let through, and who asked if the token itself is good.
+pub(in crate::control) async fn admit(
+    state: &Arc<ControlState>,
+    method: &Method,
+    headers: &HeaderMap,
+    now_unix: u64,
+) -> Result<Caller, Refused> {
+    let operator = state.admin.check(headers, now_unix)?;
+    if !method.is_safe() {
+        let used = {
+            let (state, operator) = (Arc::clone(state), operator.clone());
+            // A file may be written.
+            tokio::task::spawn_blocking(move || state.admin.use_up(&operator, now_unix)).await
+        };
+        used.unwrap_or_else(|_| Err(AdminError::internal("it did not come to its end")))
+            .map_err(|error| (error, Some(Box::new(operator.clone()))))?;
+    }
+    Ok(Caller(operator))
+}
+
 impl Admin {
-    /// Whose call this is: nobody's but an operator's, with a token that has not been used if it changes anything.
-    ///
-    /// # Errors
-    /// Why it is not let through, and who asked if the token itself is good.
-    pub fn admit(
-        &self,
-        method: &Method,
-        headers: &HeaderMap,
-        now_unix: u64,
-    ) -> Result<Caller, (AdminError, Option<Box<Operator>>)> {
+    /// Whose token this is.
+    pub(super) fn check(&self, headers: &HeaderMap, now_unix: u64) -> Result<Operator, Refused> {
         if headers.contains_key(header::ORIGIN) {
             return Err((AdminError::forbidden("not for web pages"), None));
         }
@@ -106,15 +130,11 @@ impl Admin {
             let error = AdminError::new(StatusCode::UNAUTHORIZED, says);
             return Err((error, Some(Box::new(operator))));
         }
-        if !method.is_safe() {
-            self.use_up(&operator, now_unix)
-                .map_err(|error| (error, Some(Box::new(operator.clone()))))?;
-        }
-        Ok(Caller(operator))
+        Ok(operator)
     }
 
     /// A token is good for one call that changes anything.
-    fn use_up(&self, operator: &Operator, now_unix: u64) -> Result<(), AdminError> {
+    pub(super) fn use_up(&self, operator: &Operator, now_unix: u64) -> Result<(), AdminError> {
         let unauthorized = |says: String| Err(AdminError::new(StatusCode::UNAUTHORIZED, says));
         let Some(issued) = operator.issued_unix else {
             return unauthorized(
@@ -127,25 +147,64 @@ impl Admin {
                  iat); make one for each call"
             ));
         }
-        if issued < self.started_unix {
+        // What was used before the start is known from the state folder; without one, from the time alone. A token of the
+        // second of the start, or of one that is yet to come, may have been used then.
+        let remembers = self.folder.is_some();
+        if issued < self.started_unix || (!remembers && issued == self.started_unix) {
             return unauthorized(
-                "this token is older than the process, which cannot know whether it was used; make a new one"
+                "this token is not newer than the process, which cannot know whether it was used; make a new one"
                     .to_owned(),
             );
+        }
+        if !remembers && issued > now_unix {
+            return unauthorized(format!(
+                "this token was issued {} s from now (iat) by this node's clock, and there is no state folder \
+                 (state.directory) that remembers it across a restart; mend the clock of who made it, or wait",
+                issued - now_unix
+            ));
         }
         let until = operator.expires_unix.saturating_add(self.leeway_s);
         // Nothing under the lock can panic half way.
         let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
-        spent
-            .spend(&operator.token_id, until, now_unix)
-            .map_err(|error| {
+        let spend = |spent: &mut Spent| {
+            let used = spent.spend(&operator.token_id, until, now_unix);
+            used.map_err(|error| {
                 let status = match error {
                     SpentError::Already => StatusCode::CONFLICT,
                     SpentError::Full => StatusCode::SERVICE_UNAVAILABLE,
                 };
                 AdminError::new(status, error.to_string())
             })
+        };
+        let Some(folder) = &self.folder else {
+            return spend(&mut spent);
+        };
+        let not_kept = |error: io::Error| {
+            AdminError::internal(format!(
+                "used tokens cannot be kept in {KEPT} of the state folder (state.directory), so nothing was done: {error}"
+            ))
+        };
+        // Another process of this node may use the same folder.
+        let _turn = folder.turn().map_err(not_kept)?;
+        learn(&mut spent, folder).map_err(not_kept)?;
+        spend(&mut spent)?;
+        folder.replace(KEPT, &spent.lines()).map_err(not_kept)
     }
+}
+
+/// What stands in the folder, if anything does.
+fn learn(spent: &mut Spent, folder: &Folder) -> io::Result<()> {
+    let file = match File::open(folder.path().join(KEPT)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        file => file?,
+    };
+    let mut text = Vec::new();
+    file.take(OPERATOR_TOKENS_FILE_BYTES_MAX + 1)
+        .read_to_end(&mut text)?;
+    if text.len() as u64 > OPERATOR_TOKENS_FILE_BYTES_MAX {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    spent.learn(&text).map_err(io::Error::from)
 }
 
 /// RFC 6750 §2.1.
@@ -157,35 +216,58 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
         .then(|| token.trim_start())
 }
 
-/// Lets an operator's call through, and records it whatever becomes of it.
+/// Lets an operator's call through, and records it whatever becomes of it: a caller that hangs up, or does not wait, ends
+/// nothing that has begun.
 pub(super) async fn guard(
     State(state): State<Arc<ControlState>>,
-    mut request: Request,
+    request: Request,
     next: Next,
 ) -> Response {
-    let now_ms = audit::unix_ms();
-    let mut act = of_call(&request, now_ms);
-    let admitted = state
-        .admin
-        .admit(request.method(), request.headers(), now_ms / 1_000);
-    let response = match admitted {
+    let mut act = of_call(&request, audit::unix_ms());
+    let Ok(place) = Arc::clone(&state.admin.calls).try_acquire_owned() else {
+        let says = "as many calls are under way as there may be; try again in a second";
+        let response = AdminError::new(StatusCode::SERVICE_UNAVAILABLE, says).into_response();
+        record(&state, act, &response);
+        return response;
+    };
+    let call = tokio::spawn(async move {
+        let response = carry_out(&state, &mut act, request, next).await;
+        record(&state, act, &response);
+        drop(place);
+        response
+    });
+    call.await
+        .unwrap_or_else(|_| AdminError::internal("it did not come to its end").into_response())
+}
+
+async fn carry_out(
+    state: &Arc<ControlState>,
+    act: &mut Act,
+    request: Request,
+    next: Next,
+) -> Response {
+    let now_unix = act.unix_ms / 1_000;
+    let (mut parts, body) = request.into_parts();
+    match admit(state, &parts.method, &parts.headers, now_unix).await {
         Ok(caller) => {
             act.who = who(&caller.0);
-            request.extensions_mut().insert(caller);
-            next.run(request).await
+            parts.extensions.insert(caller);
+            next.run(Request::from_parts(parts, body)).await
         }
         Err((error, operator)) => {
             act.who = operator.as_deref().map_or_else(Who::default, who);
             error.into_response()
         }
-    };
-    act.status = response.status().as_u16();
-    act.why = response
-        .extensions()
-        .get::<Why>()
-        .map(|Why(says)| says.clone().into());
-    state.admin.audit.record(act);
-    response
+    }
+}
+
+fn record(state: &ControlState, act: Act, response: &Response) {
+    let why = response.extensions().get::<Why>();
+    state.admin.audit.record(Act {
+        status: response.status().as_u16(),
+        why: why.map(|Why(says)| says.clone().into()),
+        ..act
+    });
 }
 
 /// The act of a call, of which it is not known who made it and what became of it.

@@ -32,16 +32,18 @@ use axum::{
     routing::{any, get, post},
 };
 use serde_json::json;
+use tokio::sync::Semaphore;
 
-pub(super) use self::guard::{Peer, of_call, who};
+pub(super) use self::guard::{Peer, admit, of_call, who};
 use self::spent::Spent;
 pub use self::{answer::AdminError, groups::GroupCalls, guard::Caller};
 use super::ControlState;
 use crate::{
     audit::Audit,
-    limits::OPERATOR_TOKENS_SPENT_MAX,
+    limits::{CONTROL_CONNECTIONS_MAX, OPERATOR_TOKENS_SPENT_MAX},
     revocations::Keeper,
     session::{token::IdBounds, trust::Trust},
+    state::Folder,
 };
 
 /// What admin calls rest on.
@@ -59,6 +61,10 @@ pub struct Admin {
     /// What tokens are not good any more.
     pub revocations: Arc<Keeper>,
     spent: Mutex<Spent>,
+    /// Where used tokens are kept across a restart.
+    folder: Option<Arc<Folder>>,
+    /// Places for calls under way: one goes on when its caller has hung up.
+    calls: Arc<Semaphore>,
 }
 
 impl Admin {
@@ -79,7 +85,15 @@ impl Admin {
             leeway_s,
             started_unix,
             spent: Mutex::new(Spent::new(OPERATOR_TOKENS_SPENT_MAX)),
+            folder: None,
+            calls: Arc::new(Semaphore::new(CONTROL_CONNECTIONS_MAX)),
         }
+    }
+
+    /// Keeps used tokens in this folder, if there is one, so that a later process knows them.
+    #[must_use]
+    pub fn keeping(self, folder: Option<Arc<Folder>>) -> Admin {
+        Admin { folder, ..self }
     }
 }
 

@@ -26,17 +26,20 @@ use crate::{
 };
 
 /// 200: the entry is in force, and whoever it hits is being closed. The body is an entry, as in a file of them;
-/// `issued_before` may be left out: the tokens that there are.
+/// `issued_before` may be left out: the tokens that there are. The answer has the entry as it is then: one that was there
+/// is made stricter, not replaced.
 pub(super) async fn add(
     State(state): State<Arc<ControlState>>,
     caller: Caller,
     Body(entry): Body<Entry>,
 ) -> Result<Response, AdminError> {
     let now_unix = unix_ms() / 1_000;
-    let revocation = entry
-        .read(Some(now_unix), state.admin.bounds)
+    let latest = now_unix.saturating_add(state.admin.leeway_s);
+    let mut revocation = entry
+        .read(Some(latest), state.admin.bounds)
         .map_err(|error| AdminError::wrong(error.to_string()))?;
     may_touch(&caller, &revocation.whom)?;
+    revocation.terms.node_wide = caller.over_node().is_ok();
     if revocation
         .terms
         .until
@@ -44,11 +47,15 @@ pub(super) async fn add(
     {
         return Err(AdminError::wrong("until is over already"));
     }
-    let entry = Entry::from(&revocation);
-    let what = format!("revoked: {}", revocation.whom);
-    let reason = revocation.terms.reason.clone();
-    in_background(&state, move |state| state.admin.revocations.add(revocation)).await?;
-    record(&state, &caller.0, what, reason);
+    let revoked = in_background(&state, move |state| {
+        let what = format!("revoked: {}", revocation.whom);
+        let reason = revocation.terms.reason.clone();
+        let revoked = state.admin.revocations.add(revocation)?;
+        record(state, &caller.0, what, reason);
+        Ok(revoked)
+    })
+    .await?;
+    let entry = Entry::from(&revoked);
     let survives = state.admin.revocations.is_durable();
     let note = if survives {
         "it is kept in the state folder"
@@ -73,8 +80,14 @@ pub(super) async fn remove(
     let whom = revocation.whom;
     may_touch(&caller, &whom)?;
     let what = format!("taken back: {whom}");
-    in_background(&state, move |state| state.admin.revocations.remove(&whom)).await?;
-    record(&state, &caller.0, what.clone(), None);
+    let done = what.clone();
+    in_background(&state, move |state| {
+        let node_wide = caller.over_node().is_ok();
+        state.admin.revocations.remove(&whom, node_wide)?;
+        record(state, &caller.0, done, None);
+        Ok(())
+    })
+    .await?;
     Ok(axum::Json(json!({ "done": what })).into_response())
 }
 
@@ -99,7 +112,7 @@ pub(super) async fn list(
     page: Result<Query<Page>, QueryRejection>,
 ) -> Result<Response, AdminError> {
     let Query(page) = page.map_err(|error| AdminError::wrong(error.body_text()))?;
-    let all = state.admin.revocations.list();
+    let all = in_background(&state, |state| Ok(state.admin.revocations.list())).await?;
     let mine = all
         .iter()
         .filter(|(entry, _)| may_touch(&caller, &entry.whom).is_ok());
@@ -167,11 +180,11 @@ fn may_touch(caller: &Caller, whom: &Whom) -> Result<(), AdminError> {
     }
 }
 
-/// Files are written and inboxes may be full: not on the thread that serves everybody.
-async fn in_background(
+/// Files are written, and those who read wait for that; inboxes may be full: not on the thread that serves everybody.
+async fn in_background<T: Send + 'static>(
     state: &Arc<ControlState>,
-    work: impl FnOnce(&ControlState) -> Result<(), KeepError> + Send + 'static,
-) -> Result<(), AdminError> {
+    work: impl FnOnce(&ControlState) -> Result<T, KeepError> + Send + 'static,
+) -> Result<T, AdminError> {
     let state = Arc::clone(state);
     tokio::task::spawn_blocking(move || work(&state))
         .await
@@ -181,6 +194,7 @@ async fn in_background(
                 KeepError::Full(_) => StatusCode::SERVICE_UNAVAILABLE,
                 KeepError::Write(_) => StatusCode::INTERNAL_SERVER_ERROR,
                 KeepError::Unknown => StatusCode::NOT_FOUND,
+                KeepError::NodeWide => StatusCode::FORBIDDEN,
                 KeepError::InFile => StatusCode::CONFLICT,
             };
             AdminError::new(status, error.to_string())

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use serde::{Deserialize, Serialize};
+
 /// How often what is over is forgotten, in seconds.
 const FORGET_EVERY_S: u64 = 1;
 
@@ -11,6 +13,13 @@ pub struct Spent {
     until: HashMap<Box<str>, u64>,
     max: usize,
     forgot_unix: u64,
+}
+
+/// As it stands in a file.
+#[derive(Debug, Serialize, Deserialize)]
+struct Line {
+    token_id: Box<str>,
+    until: u64,
 }
 
 /// Why a token does not do.
@@ -32,6 +41,34 @@ impl Spent {
             max,
             forgot_unix: 0,
         }
+    }
+
+    /// Learns of those that another process has used: the text of a file of them.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn learn(&mut self, text: &[u8]) -> Result<(), serde_json::Error> {
+        let lines = text
+            .split(|&byte| byte == b'\n')
+            .filter(|line| !line.is_empty());
+        for line in lines {
+            let Line { token_id, until } = serde_json::from_slice(line)?;
+            self.until.insert(token_id, until);
+        }
+        Ok(())
+    }
+
+    /// All of them, for a file.
+    pub fn lines(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        for (token_id, &until) in &self.until {
+            let token_id = token_id.clone();
+            // A string and a number into memory: nothing in it can fail.
+            if serde_json::to_writer(&mut out, &Line { token_id, until }).is_ok() {
+                out.push(b'\n');
+            }
+        }
+        out
     }
 
     /// Uses a token up. `until`: when it is refused for its age, in seconds since the Unix epoch, as `now` is.

@@ -157,7 +157,7 @@ fn what_is_written_reads_the_same() {
         r#"{"token_id":"t-1"}"#,
         r#"{"token_id":"t-1","fleet":"north"}"#,
         r#"{"fleet":"north","subject":"ü \n","issued_before":7,"until":9,"reason":"stolen"}"#,
-        r#"{"fleet":"north","issued_before":7}"#,
+        r#"{"fleet":"north","issued_before":7,"node_wide":true}"#,
         r#"{"operator":"ada","issued_before":7}"#,
         r#"{"all":true,"issued_before":7}"#,
     ] {
@@ -176,6 +176,7 @@ fn the_stricter_of_two_counts_and_what_is_over_is_left_out() {
             issued_before: before,
             until,
             reason: None,
+            node_wide: false,
         },
     };
     let list = Revocations::new(
