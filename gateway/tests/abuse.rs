@@ -319,7 +319,7 @@ fn pages_from_elsewhere_may_not_connect() {
         assert_eq!(refused.status, 403, "{refused:?}");
         assert!(refused.body.contains("server.origins"), "{refused:?}");
     }
-    let refused = "longhaul_upgrades_refused_total{reason=\"origin\"}";
+    let refused = "longhaul_upgrades_refused_total{reason=\"forbidden\"}";
     assert_eq!(value(&gateway, refused), 2);
     assert_eq!(
         offences(&gateway, "request"),

@@ -20,9 +20,11 @@ use crate::subscribe::{self, Wanted};
 use crate::token::{Mint, Role};
 
 /// Connections that one attack holds at a time.
-const HELD_MAX: usize = 400;
-/// Addresses that one attack comes from: some are in the penalty box while others attack.
-const ADDRESSES: u32 = 200;
+const HELD_MAX: usize = 1_200;
+/// Addresses that one attack comes from: enough to be many, and few enough to end up in the penalty box.
+const ADDRESSES: u32 = 20;
+/// Vehicles as which one attack is let in: a vehicle has one connection, and a newer one would take over an older one.
+const IDENTITIES: u32 = 400;
 /// How long an attacker waits for the gateway to take or say something.
 const PATIENCE: Duration = Duration::from_millis(300);
 /// Attackers step back behind the good clients: what is measured is the gateway, not who gets the core.
@@ -76,8 +78,8 @@ struct Attacker {
     kind: Kind,
     wave: u8,
     target: SocketAddr,
-    /// What it says once it is connected.
-    opening: Vec<u8>,
+    /// What it says once it is connected, by whom it says it is.
+    openings: Vec<Vec<u8>>,
     /// What it says once it is let in.
     then: Vec<u8>,
     held: VecDeque<TcpStream>,
@@ -123,6 +125,17 @@ impl Attacker {
             }
             _ => request(Role::Vehicle)?,
         };
+        let openings = match kind {
+            Kind::HugeFrames
+            | Kind::FrameFlood
+            | Kind::PingFlood
+            | Kind::FragmentBombs
+            | Kind::Unfinished
+            | Kind::FlatBuffers => (0..IDENTITIES)
+                .map(|n| Ok(handshake.request(&mint.token(&format!("{name}-{n}"), Role::Vehicle)?)))
+                .collect::<anyhow::Result<_>>()?,
+            _ => vec![opening],
+        };
         match kind {
             Kind::HugeFrames => then.extend([0x82, 0xFF, 0, 0, 0, 0, 0x40, 0, 0, 0, 1, 2, 3, 4]),
             Kind::FrameFlood => {
@@ -165,7 +178,7 @@ impl Attacker {
             kind,
             wave,
             target: gateway.target,
-            opening,
+            openings,
             then,
             held: VecDeque::new(),
             connections: 0,
@@ -205,7 +218,8 @@ impl Attacker {
         let mut stream = TcpStream::from(socket);
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        stream.write_all(&self.opening)?;
+        let who = self.connections as usize % self.openings.len();
+        stream.write_all(&self.openings[who])?;
         if !self.then.is_empty() {
             let mut answer = [0; 512];
             let read = stream.read(&mut answer)?;

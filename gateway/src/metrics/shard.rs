@@ -43,7 +43,7 @@ shard_metrics! {
             refused_too_large: reason = "too_large",
             refused_unavailable: reason = "unavailable",
             refused_too_many: reason = "too_many",
-            refused_origin: reason = "origin",
+            refused_forbidden: reason = "forbidden",
         }
         counter "longhaul_tls_handshakes" "TLS handshakes completed, by kind" {
             tls_full: kind = "full",

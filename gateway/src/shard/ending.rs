@@ -71,7 +71,7 @@ impl Core {
             }
             StatusCode::SERVICE_UNAVAILABLE => metrics.refused_unavailable.inc(),
             StatusCode::TOO_MANY_REQUESTS => metrics.refused_too_many.inc(),
-            StatusCode::FORBIDDEN => metrics.refused_origin.inc(),
+            StatusCode::FORBIDDEN => metrics.refused_forbidden.inc(),
             _ => metrics.refused_request.inc(),
         }
         self.witness_refusal(key, refusal, who);
