@@ -104,7 +104,7 @@ impl TopicSet {
             Self::All => true,
             Self::Some {
                 all_events, events, ..
-            } => *all_events || events.iter().any(|name| **name == *topic),
+            } => *all_events || events.binary_search_by(|name| (**name).cmp(topic)).is_ok(),
         }
     }
 }

@@ -250,7 +250,8 @@ impl Verifier {
                 },
             }
         }
-        Err(if self.pending {
+        // A key that is here is not one of those that are to come.
+        Err(if self.pending && !kid_is_known {
             TokenError::KeysPending
         } else {
             refusal

@@ -158,11 +158,16 @@ impl Access {
         self.presence.as_ref()
     }
 
+    /// Whether events are of different vehicles by topic.
+    pub fn has_event_masks(&self) -> bool {
+        self.events.is_some()
+    }
+
     /// Whether an event of this vehicle, which the filter lets through, may be told.
     pub fn tells_event(&self, vehicle: VehicleIndex, topic: &str) -> bool {
         self.events.as_ref().is_none_or(|sets| {
             sets.iter()
-                .any(|(topics, set)| topics.event(topic) && set.contains(vehicle))
+                .any(|(topics, set)| set.contains(vehicle) && topics.event(topic))
         })
     }
 

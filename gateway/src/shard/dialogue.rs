@@ -68,6 +68,9 @@ impl Core {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
+        if connection.phase != Phase::Open {
+            return;
+        }
         let json = connection.json;
         let mut assembler = std::mem::take(&mut connection.assembler);
         let limits = if matches!(speaker, Speaker::Echo) {

@@ -262,7 +262,13 @@ impl Core {
                 }
                 None => {}
             }
-            if !dashboard.snapshot {
+            let tells_presence = dashboard
+                .access
+                .as_ref()
+                .and_then(|access| access.presence())
+                .is_none_or(|granted| granted.contains(vehicle));
+            // Whether a vehicle is there is presence, which a grant may leave out.
+            if !dashboard.snapshot || !tells_presence {
                 outbound.fixes.push(known.fix);
                 continue;
             }

@@ -86,6 +86,10 @@ impl Core {
                 match self.admit(key, &mut admitted, now) {
                     Err(refusal) => self.refuse_as(key, &refusal, admitted.identity.as_ref()),
                     Ok(speaker) => {
+                        if self.flow(key).is_break() {
+                            // Its last grant has ended already: nothing that it says is heard.
+                            return;
+                        }
                         self.penalties.came_in(address, now.mono_ms);
                         // A client may not speak before the 101, but nothing is gained by being strict.
                         let rest = match &mut joined {

@@ -118,7 +118,7 @@ use crate::{
     config,
     events::EventLog,
     fleet::Fleet,
-    limits::{Limits, REFUSALS_IN_FLIGHT_MAX, UPGRADES_PER_TICK_MAX},
+    limits::{Limits, REFUSALS_IN_FLIGHT_MAX, REQUESTED_PER_TICK_MAX, UPGRADES_PER_TICK_MAX},
     metrics::ShardMetrics,
     session::{
         census::{Census, Counted},
@@ -296,6 +296,8 @@ pub struct Core {
     upgrades: VecDeque<Key>,
     /// How many more are decided on in this tick.
     upgrades_left: usize,
+    /// Vehicles that requests may still name in this tick.
+    requested_left: usize,
     /// Connections with something to send or to end.
     flushable: Vec<Key>,
     /// For what JSON clients say. `None` only while it is in use.
@@ -369,6 +371,7 @@ impl Shard {
             refusing: 0,
             upgrades: VecDeque::new(),
             upgrades_left: UPGRADES_PER_TICK_MAX,
+            requested_left: REQUESTED_PER_TICK_MAX,
             flushable: Vec::new(),
             transcoder: Some(Encoder::new()),
             assembly: AssemblyLimits {

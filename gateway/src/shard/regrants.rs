@@ -30,9 +30,10 @@ const JOINS_WAIT_MS_MAX: u64 = 1_000;
 pub struct Regrants {
     /// Dashboards by the groups that they name.
     watchers: HashMap<GroupNumber, HashSet<Key>>,
-    /// Dashboards whose filter is to be worked out again, in turn; and the same, each once.
-    queue: VecDeque<Key>,
-    queued: HashSet<Key>,
+    /// Dashboards that may see less than they do: they come first.
+    less: Turns,
+    /// Dashboards that may see more.
+    more: Turns,
     /// What is in force when the queue is empty.
     generation: Option<u64>,
     /// When entries end (seconds since the Unix epoch).
@@ -41,26 +42,38 @@ pub struct Regrants {
     joins_wait_ms: u64,
 }
 
-impl Regrants {
-    /// Filters that are to be worked out again.
-    pub fn waiting(&self) -> usize {
-        self.queue.len()
-    }
+/// Dashboards whose filter is to be worked out again, in turn, each once.
+#[derive(Debug, Default)]
+struct Turns {
+    queue: VecDeque<Key>,
+    queued: HashSet<Key>,
+}
 
-    /// A dashboard's filter is to be worked out again.
-    fn enqueue(&mut self, key: Key) {
+impl Turns {
+    fn push(&mut self, key: Key) {
         if self.queued.insert(key) {
             self.queue.push_back(key);
         }
     }
 
-    fn next(&mut self) -> Option<Key> {
+    fn pop(&mut self) -> Option<Key> {
         let key = self.queue.pop_front()?;
         self.queued.remove(&key);
         if self.queue.is_empty() {
-            (self.queue, self.queued) = Default::default();
+            *self = Turns::default();
         }
         Some(key)
+    }
+}
+
+impl Regrants {
+    /// Filters that are to be worked out again.
+    pub fn waiting(&self) -> usize {
+        self.less.queue.len() + self.more.queue.len()
+    }
+
+    fn next(&mut self) -> Option<Key> {
+        self.less.pop().or_else(|| self.more.pop())
     }
 
     fn pop_ended(&mut self, unix_s: u64) -> Option<Key> {
@@ -77,7 +90,8 @@ impl Core {
     /// Puts into force what has changed: groups, and entries that have ended. Once a tick, behind the letters.
     pub(super) fn go_on_regranting(&mut self, now: Now) {
         let shard = self.exchange.shard();
-        let is_due = match self.fleet.groups.news(shard) {
+        let news = self.fleet.groups.news(shard);
+        let is_due = match news {
             News::None => false,
             News::Grown => now.mono_ms >= self.regrants.joins_wait_ms,
             News::Shrunk => true,
@@ -86,21 +100,24 @@ impl Core {
             let (changed, generation) = self.fleet.groups.take(shard);
             let Regrants {
                 watchers,
-                queue,
-                queued,
+                less,
+                more,
                 ..
             } = &mut self.regrants;
+            let turns = if matches!(news, News::Shrunk) {
+                less
+            } else {
+                more
+            };
             for group in changed {
                 for key in watchers.get(&group).into_iter().flatten() {
-                    if queued.insert(*key) {
-                        queue.push_back(*key);
-                    }
+                    turns.push(*key);
                 }
             }
             self.regrants.generation = Some(generation);
         }
         while let Some(key) = self.regrants.pop_ended(now.unix_ms / 1_000) {
-            self.regrants.enqueue(key);
+            self.regrants.less.push(key);
         }
         let mut work = 0;
         while work < REGRANTS_PER_TICK
@@ -141,13 +158,30 @@ impl Core {
             return 1;
         }
         self.metrics.regrants.inc();
+        let subscriber = SubscriberId(key.slot);
+        let before = self.engine.effective(subscriber).cloned();
         let wish = self.wish_of(key);
         let told = self.topics(key);
         let saw = self.sees(key, told);
         self.watch(key, wish, saw, told, &RoaringBitmap::new(), now);
-        self.refilter(key);
-        let watched = self.engine.effective(SubscriberId(key.slot));
-        1 + watched.and_then(VehicleSet::len).unwrap_or(0)
+        let watched = self.engine.effective(subscriber);
+        let is_same = watched == before.as_ref();
+        let watched = watched.and_then(VehicleSet::len).unwrap_or(0);
+        let connection = self.connections.get_mut(key);
+        let access = connection
+            .and_then(Connection::dashboard_mut)
+            .and_then(|dashboard| dashboard.access.as_ref());
+        let (granted, has_masks) = access.map_or((0, false), |access| {
+            (
+                access.granted().len().unwrap_or(0),
+                access.has_event_masks(),
+            )
+        });
+        // A stream of old events would begin anew, and with a fleet that comes in never end.
+        if !is_same || has_masks {
+            self.refilter(key);
+        }
+        1 + watched + granted
     }
 
     fn remember_end(&mut self, key: Key, ends_s: u64) {

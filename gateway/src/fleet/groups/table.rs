@@ -156,16 +156,16 @@ impl Table {
         naming: Naming,
     ) -> Result<GroupNumber, GroupsError> {
         if naming == Naming::Wish && self.find(fleet, name).is_none() {
-            let names = self
-                .by_name
-                .get(&fleet)
-                .into_iter()
-                .flat_map(BTreeMap::values);
+            let of_fleet = self.by_name.get(&fleet);
+            let names = of_fleet.into_iter().flat_map(BTreeMap::values);
             let is_unseen = |number: &&GroupNumber| {
                 self.get(**number).is_some_and(|group| !group.has_members())
             };
             let unseen_max = (self.bounds.per_fleet_max / 2).max(1);
-            if names.filter(is_unseen).count() >= unseen_max as usize {
+            // Counted only where there are enough of any kind.
+            if of_fleet.map_or(0, BTreeMap::len) >= unseen_max as usize
+                && names.filter(is_unseen).count() >= unseen_max as usize
+            {
                 return Err(GroupsError::Unseen(unseen_max));
             }
         }

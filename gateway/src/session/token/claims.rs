@@ -11,9 +11,12 @@ use crate::session::grants;
 pub(super) struct Claims {
     pub(super) sub: Option<Claim>,
     pub(super) role: Option<Claim>,
+    /// An operator without one is the whole node's, so null is none.
+    #[serde(default, deserialize_with = "grants::present")]
     pub(super) fleet: Option<Claim>,
     pub(super) exp: Option<Claim>,
     pub(super) iat: Option<Claim>,
+    #[serde(default, deserialize_with = "grants::present")]
     pub(super) nbf: Option<Claim>,
     pub(super) jti: Option<Claim>,
     pub(super) may: Option<Claim>,
