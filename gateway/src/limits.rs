@@ -158,7 +158,7 @@ pub const MESSAGES_PER_INTERVAL_MAX: usize = 16;
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 16;
 /// Vehicles that requests of one tick and shard may name in all, beside those in each connection's first request: what
 /// somebody sends without waiting for answers must not keep all others waiting.
-pub const REQUESTED_PER_TICK_MAX: usize = 8_192;
+pub const REQUESTED_PER_TICK_MAX: usize = 32_768;
 /// What queued answers are joined to at most, in bytes, to go out in one send.
 pub const JOINED_SEND_BYTES: usize = 65_536;
 /// The text of an `Error`, which may quote what a client sent, in bytes.

@@ -362,22 +362,19 @@ fn a_vehicle_that_changes_its_group_changes_its_watchers_at_once() {
         let before = truck;
         let mut truck = member(&gateway, "truck", &["south"]);
         report(&mut truck, fix(3));
-        truck.send(&event(0, "door").into());
-        assert_eq!(truck.drain(), []);
-        report(&mut s_witness, fix(9));
-        report(&mut n_witness, fix(9));
-        let gained = told_until(&mut south, "s", fix(9));
+        let gained = told_until(&mut south, "truck", fix(3));
         assert!(gained.names.contains("truck"), "{gained:?}");
-        let mut positions = gained.positions.iter().filter(|(id, _)| id == "truck");
-        assert_eq!(
-            positions.next_back(),
-            Some(&("truck".to_owned(), fix(3).time_ms))
-        );
         assert!(
             gained
                 .presence
                 .contains(&("truck".to_owned(), PresenceState::Online))
         );
+        // At most once: one that is sent before the shards of its new watchers know of it may pass them by.
+        truck.send(&event(0, "door").into());
+        assert_eq!(truck.drain(), []);
+        report(&mut s_witness, fix(9));
+        report(&mut n_witness, fix(9));
+        let gained = told_until(&mut south, "s", fix(9));
         let door = ("truck".to_owned(), "door".to_owned());
         assert!(gained.events.contains(&door), "{gained:?}");
         for dashboard in [&mut north, &mut every, &mut slow] {

@@ -142,7 +142,7 @@ fn texts_that_the_gateway_writes() {
 #[test]
 fn errors_say_what_and_where() {
     let types = "Position, PositionBatch, Event, CommandResult, Subscribe, Unsubscribe, EventAck, Command, \
-                 Welcome, Names, Positions, Ack, Presence, Drain, Error";
+                 Welcome, Names, Positions, Ack, Presence, Drain, Error, Authenticate, TokenExpiring";
     let cases = [
         ("", "not a JSON object: EOF while parsing a value at line 1 column 0".to_owned()),
         ("[]", "not a JSON object: invalid type: sequence, expected an object with a `type` at line 1 column 0".into()),
@@ -181,7 +181,7 @@ fn errors_say_what_and_where() {
         ),
         (
             r#"{"type":"Ack","kind":"Nack"}"#,
-            "Ack: unknown variant `Nack`, expected one of `Event`, `Subscribe`, `Unsubscribe`, `Command` at line 1 column 27".into(),
+            "Ack: unknown variant `Nack`, expected one of `Event`, `Subscribe`, `Unsubscribe`, `Command`, `Authenticate` at line 1 column 27".into(),
         ),
         (
             r#"{"type":"Event","topic":"t","payload":"%"}"#,

@@ -120,7 +120,15 @@ fn each_claim_is_checked() {
                 bytes_max: 128,
             },
         ),
-        ("fleet", Value::Null, Missing("fleet")),
+        // An operator without a fleet is the whole node's: null is no fleet, and no way to leave it out.
+        (
+            "fleet",
+            Value::Null,
+            Type {
+                claim: "fleet",
+                expected: string,
+            },
+        ),
         (
             "fleet",
             json!(["a"]),
@@ -279,10 +287,17 @@ fn an_operator_gets_in_where_operators_do_and_nobody_else() {
     let verifier = verifier(vec![secret(None)]);
     let operator = |fleet: Value, jti: Value| {
         let mut claims = with("role", json!("operator"));
-        claims["fleet"] = fleet;
+        if fleet.is_null() {
+            claims.as_object_mut().expect("claims").remove("fleet");
+        } else {
+            claims["fleet"] = fleet;
+        }
         claims["jti"] = jti;
         hs256(&claims)
     };
+    let mut of_null = with("role", json!("operator"));
+    (of_null["fleet"], of_null["jti"]) = (Value::Null, json!("j-0"));
+    assert!(verifier.verify_operator(&hs256(&of_null), NOW).is_err());
     let token = operator(Value::Null, json!("j-1"));
     let found = verifier.verify_operator(&token, NOW).expect("it is good");
     assert_eq!(
