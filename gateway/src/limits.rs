@@ -156,9 +156,6 @@ pub const VEHICLE_ANSWER_BYTES_MAX: usize = 65_536;
 pub const MESSAGES_PER_INTERVAL_MAX: usize = 16;
 /// Answers that may wait for a client that asks for another subscription.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 16;
-/// Vehicles that requests of one tick and shard may name in all, beside those in each connection's first request: what
-/// somebody sends without waiting for answers must not keep all others waiting.
-pub const REQUESTED_PER_TICK_MAX: usize = 32_768;
 /// What queued answers are joined to at most, in bytes, to go out in one send.
 pub const JOINED_SEND_BYTES: usize = 65_536;
 /// The text of an `Error`, which may quote what a client sent, in bytes.
@@ -264,6 +261,18 @@ pub const DESCRIPTORS_RESERVED: u64 = 256;
 /// How long a shard works on TLS handshakes in one tick, about: live traffic waits no longer for them. One that has begun
 /// is ended.
 pub const TLS_HANDSHAKE_TIME_PER_TICK: Duration = Duration::from_micros(1_000);
+/// Bytes that a shard receives in one tick, about; the rest stays in the kernel until the next. What one peer has sent at
+/// once could otherwise take all of a shard's receive buffers, and a tick only to be copied.
+pub const RECEIVED_PER_TICK_MAX: usize = 512 << 10;
+/// How long a shard works on long messages in one tick, about: live traffic waits no longer for them. A piece that takes
+/// longer is paid for by later ticks.
+pub const BULK_TIME_PER_TICK: Duration = Duration::from_micros(1_000);
+/// The most that later ticks pay for: a machine that stood still is no reason to hold anybody back.
+pub const BULK_DEBT_MAX: Duration = Duration::from_millis(20);
+/// Bytes of long messages that a shard holds back. What does not fit is taken at once, whatever time that takes.
+pub const BULK_HELD_BYTES_MAX: usize = 8 << 20;
+/// What keeps a piece of them, in bytes.
+pub const BULK_PIECE_OVERHEAD: usize = 64;
 /// Connections that the control plane serves at once; further ones wait in the kernel's backlog.
 pub const CONTROL_CONNECTIONS_MAX: usize = 64;
 /// Bytes of a request's line and headers at the control plane.

@@ -1,8 +1,13 @@
 //! Bounds on connections and on what they send: what is over one is told so, counted, and does no harm.
 
 use std::io::{Read, Write};
+use std::net::Shutdown;
 
-use longhaul_codec::ErrorCode;
+use longhaul_codec::{ErrorCode, Message};
+use tungstenite::{
+    Message as Frame, Utf8Bytes,
+    protocol::{CloseFrame, frame::coding::CloseCode},
+};
 
 use crate::common::client::{Client, fix, of, watch};
 use crate::common::eventually;
@@ -187,6 +192,56 @@ fn bytes_have_a_rate_of_their_own() {
     }
     assert_eq!(truck.closed().0, 4029);
     assert!(hits(&gateway, "bytes_per_second_max") > 0);
+}
+
+/// Who sends more than a tick has room for is slowed down, alone, and loses nothing: neither what comes last nor what comes
+/// right before the end of the connection.
+#[test]
+fn long_messages_wait_for_their_turn() {
+    const REQUESTS: u64 = 8;
+    let gateway = Gateway::start(1);
+    let mut bystander = Client::dashboard(&gateway, "bystander");
+    bystander.subscribe(watch(1, &["truck-1"]));
+    let ids: Vec<String> = (0..2_000).map(|n| format!("nobody-has-{n:05}")).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let subscribes = |client: &mut Client| {
+        for request in 1..=REQUESTS {
+            client.send(&Message::Subscribe(watch(request, &ids)));
+        }
+    };
+    let mut waits = Client::dashboard(&gateway, "waits");
+    subscribes(&mut waits);
+    let (code, reason) = (CloseCode::Normal, Utf8Bytes::default());
+    waits.send_frame(Frame::Close(Some(CloseFrame { code, reason })));
+    let mut leaves = Client::dashboard(&gateway, "leaves");
+    subscribes(&mut leaves);
+    let socket = leaves.socket();
+    socket.shutdown(Shutdown::Write).expect("it is connected");
+
+    let mut truck = Client::vehicle(&gateway, "truck-1");
+    truck.report(fix(1));
+    assert_eq!(bystander.position().0, "truck-1");
+    for request in 1..=REQUESTS {
+        let ack = loop {
+            match waits.next() {
+                Message::Ack(ack) => break ack,
+                Message::Names(_) => {}
+                other => panic!("not an Ack of request {request}: {other:?}"),
+            }
+        };
+        assert_eq!((ack.id, ack.watching), (request, 2_000));
+    }
+    assert_eq!(waits.closed().0, 1000);
+    eventually("all that was sent is taken, and they are gone", || {
+        let metrics = Metrics::of(gateway.control());
+        metrics.value("longhaul_messages_in_total{kind=\"subscribe\"}") == 1 + 2 * REQUESTS
+            && metrics.sum("longhaul_connections_open") == 2
+    });
+    assert!(hits(&gateway, "bulk_time") > 0);
+    assert_eq!(hits(&gateway, "bulk_held_bytes"), 0);
+    let metrics = Metrics::of(gateway.control());
+    assert_eq!(metrics.value("longhaul_bulk_held_bytes"), 0);
+    assert_adds_up(&gateway);
 }
 
 #[test]

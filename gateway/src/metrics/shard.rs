@@ -101,6 +101,7 @@ shard_metrics! {
         counter "longhaul_token_renewals_refused" "Fresh tokens that did not" { renewals_refused }
         counter "longhaul_token_warnings" "Connections that were told that their token ends soon" { expiry_warnings }
         gauge "longhaul_vehicles_stale" "Vehicles that are connected and have not reported for connection.stale_after_ms" { vehicles_stale }
+        gauge "longhaul_bulk_held_bytes" "Received bytes of long messages that wait for their turn" { bulk_held_bytes }
         gauge "longhaul_storm_shards" "Shards that see a storm of new connections" { storm }
         counter "longhaul_storms" "Storms of new connections seen by a shard" { storms }
         counter "longhaul_drains_out" "Drain messages sent to clients" { drains_out }
@@ -154,6 +155,8 @@ shard_metrics! {
             limit_hit_renewals: limit = "renewals_per_minute",
             limit_hit_handshake_time: limit = "handshake_timeout_ms",
             limit_hit_message_time: limit = "message_timeout_ms",
+            limit_hit_bulk_time: limit = "bulk_time",
+            limit_hit_bulk_bytes: limit = "bulk_held_bytes",
         }
         busy "longhaul_shard_busy_seconds" "Time that a shard spent working, not waiting" { busy_ns }
     }

@@ -22,6 +22,7 @@ impl Shard {
         self.core.accepted = 0;
         self.core.go_on_with_handshakes(now);
         self.core.decide_upgrades(now);
+        self.core.go_on_with_bulk(&mut self.ring, now);
         let mut completions = std::mem::take(&mut self.completions);
         self.ring
             .collect(&mut completions)
@@ -94,10 +95,14 @@ impl Shard {
 impl Core {
     fn received(&mut self, ring: &mut Ring, completion: &Completion, now: Now) {
         let key = completion.key();
-        ring.with_received(completion, |wire| self.wire(key, wire, now));
+        let is_held = ring.with_received(completion, |wire| self.arrived(key, wire, now));
+        if is_held == Some(true) && completion.more() {
+            self.stop_receiving(ring, key);
+        }
         if completion.more() {
             return;
         }
+        let is_held = self.bulk.holds(key);
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
@@ -105,8 +110,19 @@ impl Core {
             // The buffers ran dry. They were given back in this very tick.
             error if error == -libc::ENOBUFS => {
                 self.metrics.ring_enobufs.add(1);
+                if is_held {
+                    connection.receive = Receive::Held;
+                    return;
+                }
                 connection.receive = Receive::Armed;
                 ring.receive(connection.fd, key);
+            }
+            // It has had its say for now; what is armed next is decided when it has caught up.
+            bytes
+                if is_held
+                    && (bytes > 0 || bytes == -libc::ECANCELED || bytes == -libc::EAGAIN) =>
+            {
+                connection.receive = Receive::Held;
             }
             // Not armed any more, and bytes may have come: one look at what `receive` was for.
             bytes if bytes > 0 => match connection.receive {
@@ -137,14 +153,24 @@ impl Core {
             }
             end => {
                 connection.receive = Receive::Ended;
-                let orderly = end == 0 && connection.phase == Phase::Closing;
-                if orderly {
-                    // Our last frame may still go out on our half.
-                    self.mark_flushable(key);
-                } else {
-                    self.lost(ring, key);
+                if !self.bulk.end(key, end) {
+                    self.ended(ring, key, end);
                 }
             }
+        }
+    }
+
+    /// The peer has ended its half of the connection, or the connection has failed, and all that came before is taken.
+    pub(super) fn ended(&mut self, ring: &mut Ring, key: Key, result: i32) {
+        let is_closing = self
+            .connections
+            .get_mut(key)
+            .is_some_and(|connection| connection.phase == Phase::Closing);
+        if result == 0 && is_closing {
+            // Our last frame may still go out on our half.
+            self.mark_flushable(key);
+        } else {
+            self.lost(ring, key);
         }
     }
 

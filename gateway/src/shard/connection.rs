@@ -36,6 +36,8 @@ pub enum Receive {
     Polled,
     /// One receive after a poll; what it brings decides what is armed next.
     Once,
+    /// Nothing is armed: what it has sent already waits for its turn.
+    Held,
 }
 
 /// How far a connection is from its end.
@@ -336,6 +338,6 @@ impl Connection {
 
     /// Whether the ring has an operation of this connection in hand.
     pub fn in_ring(&self) -> bool {
-        self.sending || self.receive != Receive::Ended
+        self.sending || !matches!(self.receive, Receive::Ended | Receive::Held)
     }
 }

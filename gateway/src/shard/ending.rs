@@ -263,6 +263,7 @@ impl Core {
                 self.refusing -= 1;
             }
             self.stalls.forget(key);
+            self.bulk.forget(key);
             self.sessions.forget(key);
             self.clients.forget(key.slot);
             self.no_deadline(key);

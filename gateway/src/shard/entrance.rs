@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{
     limits::{
-        PENALTY_ANSWERS_MAX, REFUSALS_IN_FLIGHT_MAX, REQUESTED_PER_TICK_MAX, RETRY_AFTER_MAX_S,
-        RETRY_AFTER_MIN_S, RETRY_STOPPING_S, UPGRADES_PER_TICK_MAX,
+        PENALTY_ANSWERS_MAX, REFUSALS_IN_FLIGHT_MAX, RETRY_AFTER_MAX_S, RETRY_AFTER_MIN_S,
+        RETRY_STOPPING_S, UPGRADES_PER_TICK_MAX,
     },
     session::census::Counted,
     websocket::Refusal,
@@ -200,7 +200,6 @@ impl Core {
     /// Decides on the upgrade requests that waited, oldest first, as many as a tick has room for.
     pub(super) fn decide_upgrades(&mut self, now: Now) {
         self.upgrades_left = UPGRADES_PER_TICK_MAX;
-        self.requested_left = REQUESTED_PER_TICK_MAX;
         while self.upgrades_left > 0
             && let Some(key) = self.upgrades.pop_front()
         {

@@ -9,6 +9,7 @@
 //! | [`ring`] | all I/O and its `unsafe`: accepts, multishot receive, provided buffers, sends |
 //! | [`pace`] | when to tick: sleep when quiet, tick at a pace when busy |
 //! | `collect` | step 1: completions to connections, and what is armed next |
+//! | `bulk` | peers that send more than a tick has room for |
 //! | `secure` | TLS, where there is any: bytes off the wire to bytes, frames to bytes for the wire |
 //! | `handshake`, `allowance`, `dialogue`, `subscribe`, `watch` | bytes to messages, messages to table writes and filters |
 //! | [`exchange`], [`inbox`], [`dirty`] | step 2: vehicle numbers from shard to shard |
@@ -33,6 +34,7 @@
 mod access;
 mod allowance;
 mod bounds;
+mod bulk;
 pub mod clock;
 mod collect;
 pub mod connection;
@@ -90,6 +92,7 @@ use longhaul_codec::Encoder;
 use longhaul_filter_engine::Engine;
 
 use self::{
+    bulk::Bulk,
     clock::Now,
     connection::Connection,
     deadlines::Deadlines,
@@ -118,7 +121,7 @@ use crate::{
     config,
     events::EventLog,
     fleet::Fleet,
-    limits::{Limits, REFUSALS_IN_FLIGHT_MAX, REQUESTED_PER_TICK_MAX, UPGRADES_PER_TICK_MAX},
+    limits::{Limits, REFUSALS_IN_FLIGHT_MAX, UPGRADES_PER_TICK_MAX},
     metrics::ShardMetrics,
     session::{
         census::{Census, Counted},
@@ -253,6 +256,7 @@ pub struct Core {
     audit: Arc<Audit>,
     metrics: Arc<ShardMetrics>,
     connections: Slab<Connection>,
+    bulk: Bulk,
     sessions: Sessions,
     /// Addresses that are counted, by slot; empty if none are.
     addresses: Vec<Counted>,
@@ -296,8 +300,6 @@ pub struct Core {
     upgrades: VecDeque<Key>,
     /// How many more are decided on in this tick.
     upgrades_left: usize,
-    /// Vehicles that requests may still name in this tick.
-    requested_left: usize,
     /// Connections with something to send or to end.
     flushable: Vec<Key>,
     /// For what JSON clients say. `None` only while it is in use.
@@ -341,6 +343,7 @@ impl Shard {
             audit: shared.audit,
             metrics,
             connections: Slab::new(config.connections_max + REFUSALS_IN_FLIGHT_MAX),
+            bulk: Bulk::new(config.ring.buffer_bytes),
             sessions: Sessions::new(shared.certificates),
             addresses: Vec::new(),
             passes: Passes::default(),
@@ -371,7 +374,6 @@ impl Shard {
             refusing: 0,
             upgrades: VecDeque::new(),
             upgrades_left: UPGRADES_PER_TICK_MAX,
-            requested_left: REQUESTED_PER_TICK_MAX,
             flushable: Vec::new(),
             transcoder: Some(Encoder::new()),
             assembly: AssemblyLimits {
@@ -453,6 +455,7 @@ impl Core {
     fn waiting(&self) -> usize {
         self.flushable.len()
             + self.upgrades.len()
+            + self.bulk.waiting()
             + self.sessions.waiting()
             + self.regrants.waiting()
     }

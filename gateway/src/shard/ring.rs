@@ -14,6 +14,7 @@ use io_uring::{IoUring, Probe, cqueue, opcode, squeue, types};
 
 use self::buffers::BufferPool;
 use super::frame::Frame;
+use crate::limits::RECEIVED_PER_TICK_MAX;
 
 /// Submission entries; more than a tick needs is kept in `backlog`.
 const SUBMISSIONS: u32 = 4_096;
@@ -314,31 +315,39 @@ impl Ring {
         self.enter(0)
     }
 
-    /// Submits what is queued, runs the ring's deferred work, and copies all completions to `out`.
+    /// Submits what is queued, runs the ring's deferred work, and copies completions to `out`: all that there are, or
+    /// enough for a tick.
     ///
     /// # Errors
     /// As [`Ring::submit`].
     pub fn collect(&mut self, out: &mut Vec<Completion>) -> io::Result<()> {
         let max = self.collect_max;
+        let mut bytes = 0;
         repeat(|| {
             let before = out.len();
             self.enter(GET_EVENTS)?;
-            self.drain(out);
+            bytes += self.drain(out);
+            let is_enough = out.len() >= max || bytes >= RECEIVED_PER_TICK_MAX;
             Ok(Round {
                 taken: out.len() - before,
-                more: out.len() < max && self.ring.submission().taskrun(),
+                more: !is_enough && self.ring.submission().taskrun(),
             })
         })
     }
 
-    fn drain(&mut self, out: &mut Vec<Completion>) {
+    /// Returns how many bytes were received.
+    fn drain(&mut self, out: &mut Vec<Completion>) -> usize {
         let in_flight = &mut self.in_flight;
+        let mut bytes = 0;
         out.extend(self.ring.completion().map(|entry| {
             let completion = Completion {
                 tag: entry.user_data(),
                 result: entry.result(),
                 flags: entry.flags(),
             };
+            if completion.op() == Op::Receive {
+                bytes += usize::try_from(completion.result).unwrap_or(0);
+            }
             if completion.op() == Op::Send
                 && let Some(frame) = in_flight.get_mut(completion.key().slot as usize)
             {
@@ -346,6 +355,7 @@ impl Ring {
             }
             completion
         }));
+        bytes
     }
 
     fn enter(&mut self, flags: u32) -> io::Result<()> {

@@ -47,21 +47,17 @@ impl Core {
     }
 
     /// A request costs work in proportion to the fleet, so a client may not have many of them answered at once.
-    fn check_pipeline(&mut self, key: Key, request: u64, vehicles: usize) -> Result<(), Rejection> {
+    fn check_pipeline(&mut self, key: Key, request: u64) -> Result<(), Rejection> {
         let waiting = self
             .connections
             .get_mut(key)
             .map_or(0, |connection| connection.waiting());
-        // The first one is always taken, were it behind a Welcome that is not sent yet: who waits for each Ack is not held
-        // to what others do.
-        let is_first = waiting <= 1;
-        if is_first || waiting < REQUESTS_IN_FLIGHT_MAX && vehicles <= self.requested_left {
-            self.requested_left = self.requested_left.saturating_sub(vehicles);
+        if waiting < REQUESTS_IN_FLIGHT_MAX {
             return Ok(());
         }
         let says = format!(
-            "{waiting} answers wait for you, the limit is {REQUESTS_IN_FLIGHT_MAX}, and fewer for requests with many \
-             vehicles: wait for each Ack before the next request"
+            "{waiting} answers wait for you, the limit is {REQUESTS_IN_FLIGHT_MAX}: wait for each Ack before the next \
+             request"
         );
         Err(Rejection::new(ErrorCode::LimitReached, request, says).over(Bound::Requests))
     }
@@ -97,7 +93,7 @@ impl Core {
                 min_interval_ms,
             } => {
                 self.metrics.messages_subscribe.inc();
-                self.check_pipeline(key, request, vehicles.len())?;
+                self.check_pipeline(key, request)?;
                 if replace {
                     wish = Wish::default();
                     now_wanted = Wishes::default();
@@ -140,7 +136,7 @@ impl Core {
                 topics,
             } => {
                 self.metrics.messages_unsubscribe.inc();
-                self.check_pipeline(key, request, vehicles.len())?;
+                self.check_pipeline(key, request)?;
                 now_wanted.positions &= !topics.positions;
                 now_wanted.presence &= !topics.presence;
                 self.drop_topics(key, topics, now);

@@ -126,7 +126,10 @@ impl Core {
         if silent_ms >= settings.dead_after_ms {
             return self.close(key, close::SILENT);
         }
-        if connection.assembler.unfinished_ms(now.mono_ms) >= settings.message_timeout_ms {
+        // What a peer has sent and what is held back is none of its fault.
+        if connection.assembler.unfinished_ms(now.mono_ms) >= settings.message_timeout_ms
+            && !self.bulk.holds(key)
+        {
             self.metrics.limit_hit_message_time.inc();
             self.offend(key, Offence::Unfinished);
             return self.close(key, close::UNFINISHED);

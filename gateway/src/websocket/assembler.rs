@@ -76,6 +76,13 @@ impl Assembler {
         })
     }
 
+    /// Whether a message is unfinished.
+    #[inline]
+    #[must_use]
+    pub fn is_unfinished(&self) -> bool {
+        self.unfinished.is_some()
+    }
+
     #[cfg(test)]
     /// Whether no message is unfinished and so no heap is held.
     pub fn is_idle(&self) -> bool {

@@ -9,7 +9,7 @@ use crate::{
     config::KEYS_HARD_MAX,
     events::commands,
     limits::{
-        AUDIT_TEXT_BYTES_MAX, CONTROL_BODY_BYTES_MAX, CONTROL_CONNECTIONS_MAX,
+        AUDIT_TEXT_BYTES_MAX, BULK_HELD_BYTES_MAX, CONTROL_BODY_BYTES_MAX, CONTROL_CONNECTIONS_MAX,
         CONTROL_HEADER_BYTES_MAX, DRAIN_TEXT_BYTES_MAX, ERROR_TEXT_BYTES_MAX, EVERY_BACKLOG_MAX,
         KEY_SET_BYTES_MAX, KEY_SETS_MAX, KEYS_PER_SET_MAX, MESSAGE_OVERHEAD_BYTES,
         MESSAGES_PER_INTERVAL_MAX, NAMES_PER_MESSAGE_MAX, PRESENCE_PER_MESSAGE_MAX,
@@ -70,6 +70,13 @@ impl Sheet<'_> {
             limits.inbox_batches_max as u64,
             size(shard::LETTER),
             "limits.inbox_batches_max places per shard",
+        );
+        self.add(
+            part,
+            "long messages",
+            NOTHING,
+            (shards, size(BULK_HELD_BYTES_MAX)),
+            "BULK_HELD_BYTES_MAX per shard: what peers have sent that waits for its turn",
         );
         let taken = (self.completions(), size(shard::COMPLETION));
         let overflowing = self.completions() + size(shard::COMPLETIONS);
