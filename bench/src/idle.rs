@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::audience::Watch;
 use crate::cli::{Idle, IdleRole, duration};
@@ -30,6 +31,8 @@ const LOOK: Duration = Duration::from_secs(1);
 pub struct IdleReport {
     /// `idle`.
     pub command: &'static str,
+    /// What was asked for.
+    pub parameters: Value,
     /// What the connections were.
     pub role: String,
     /// What each dashboard watched.
@@ -46,8 +49,14 @@ pub struct IdleReport {
     pub reasons: Vec<String>,
     /// Until the last was ready.
     pub seconds_to_connect: f64,
+    /// The gateway's CPU time for each, from `connect` to the first position or subscription.
+    pub gateway_cpu_us_per_connect: Option<f64>,
+    /// While they were made, second by second.
+    pub ramp: Vec<RampSecond>,
     /// All of it.
     pub gateway_rss_bytes: Option<u64>,
+    /// The baseline after a warm-up.
+    pub gateway_rss_bytes_before: Option<u64>,
     /// Over the baseline after a warm-up.
     pub gateway_rss_bytes_per_connection: Option<f64>,
     /// The same, of heap and stacks only.
@@ -68,6 +77,17 @@ pub struct IdleReport {
     pub shards: Option<usize>,
     /// From the last connection to the measurement.
     pub settle_seconds: f64,
+}
+
+/// A moment while connections are made.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct RampSecond {
+    /// Since the first `connect`, or nearly.
+    pub seconds: f64,
+    /// Connections that are ready.
+    pub connections: usize,
+    /// The gateway's resident memory.
+    pub gateway_rss_bytes: Option<u64>,
 }
 
 /// Runs the subcommand.
@@ -115,7 +135,7 @@ impl Bench<'_> {
         let ports: Vec<u16> = listeners.iter().map(|listener| listener.port).collect();
         let jobs = self.jobs(None, |process| Target::Bare(ports[process]));
         let mut crew = Crew::start(&jobs)?;
-        let ready = self.await_ready(&mut crew, "bare sockets")?;
+        let ready = self.await_ready(&mut crew, "bare sockets", |_| {})?;
         let after = self.steady_slab(SETTLE_MAX)?;
         let kernel = Kernel::each(before, after, ready.connected);
         eprintln!(
@@ -142,8 +162,19 @@ impl Bench<'_> {
         let slab_before = self.steady_slab(RELEASE_MAX)?;
         let warm = self.resident(&gateway)?;
         let role = Role::from(args.role);
+        let (began, cpu_before) = (Instant::now(), cpu_us(&gateway)?);
+        let mut ramp = Vec::new();
         let mut crew = Crew::start(&self.jobs(Some(role), |_| Target::Gateway(&gateway)))?;
-        let ready = self.await_ready(&mut crew, "connections")?;
+        let ready = self.await_ready(&mut crew, "connections", |connections| {
+            ramp.push(RampSecond {
+                seconds: began.elapsed().as_secs_f64(),
+                connections,
+                gateway_rss_bytes: self.resident(&gateway).ok().flatten().map(|rss| rss.total),
+            });
+        })?;
+        let cpu_connecting = cpu_us(&gateway)?
+            .zip(cpu_before)
+            .map(|(now, then)| now - then);
         let settling = Instant::now();
         let slab_after = match args.settle {
             Some(seconds) => {
@@ -169,6 +200,12 @@ impl Bench<'_> {
         let is_dashboard = args.role == IdleRole::Dashboard;
         Ok(IdleReport {
             command: "idle",
+            parameters: json!({
+                "connections": args.connections, "role": format!("{role:?}").to_lowercase(),
+                "watch": is_dashboard.then(|| args.watch.to_string()),
+                "universe": is_dashboard.then_some(args.universe),
+                "quiet_after_ms": args.quiet_after_ms, "seed": args.seed,
+            }),
             role: format!("{role:?}").to_lowercase(),
             watch: is_dashboard.then(|| args.watch.to_string()),
             universe: is_dashboard.then_some(args.universe),
@@ -177,7 +214,10 @@ impl Bench<'_> {
             dropped,
             reasons,
             seconds_to_connect: ready.seconds,
+            gateway_cpu_us_per_connect: cpu_connecting.map(|us| us as f64 / count),
+            ramp,
             gateway_rss_bytes: held.map(|memory| memory.total),
+            gateway_rss_bytes_before: warm.map(|memory| memory.total),
             gateway_rss_bytes_per_connection: each(held, warm, |memory| memory.total),
             gateway_rss_anon_bytes_per_connection: each(held, warm, |memory| memory.anonymous),
             gateway_rss_bytes_per_connection_cold: each(held, cold, |memory| memory.total),
@@ -206,7 +246,7 @@ impl Bench<'_> {
             task.watch = Watch::Count(self.args.universe);
         }
         let mut crew = Crew::start(&[job])?;
-        let ready = self.await_ready(&mut crew, "warm-up")?;
+        let ready = self.await_ready(&mut crew, "warm-up", |_| {})?;
         if ready.failed > 0 {
             bail!("the first connection failed: {}", ready.reasons.join("; "));
         }
@@ -277,8 +317,13 @@ impl Bench<'_> {
         }
     }
 
-    /// All processes' connections, made.
-    fn await_ready(&self, crew: &mut Crew, what: &str) -> anyhow::Result<Ready> {
+    /// All processes' connections, made. `look` is told once a second, and at the end, how many there are.
+    fn await_ready(
+        &self,
+        crew: &mut Crew,
+        what: &str,
+        mut look: impl FnMut(usize),
+    ) -> anyhow::Result<Ready> {
         let mut sum = Ready::default();
         let mut waiting = crew.len();
         let mut connected = vec![0; crew.len()];
@@ -298,10 +343,9 @@ impl Bench<'_> {
             }
             if waiting == 0 || shown.elapsed() > Duration::from_secs(1) {
                 shown = Instant::now();
-                eprintln!(
-                    "{what}: {} ready",
-                    grouped(connected.iter().sum::<usize>() as u64)
-                );
+                let connected = connected.iter().sum::<usize>();
+                eprintln!("{what}: {} ready", grouped(connected as u64));
+                look(connected);
             }
             self.check()?;
         }
@@ -389,6 +433,11 @@ enum Target<'a> {
     Gateway(&'a Gateway),
 }
 
+/// The gateway's CPU time so far, if its process is known.
+fn cpu_us(gateway: &Gateway) -> anyhow::Result<Option<u64>> {
+    gateway.pid.map(usage::cpu_us).transpose()
+}
+
 fn await_held(crew: &mut Crew) -> anyhow::Result<(usize, Vec<String>)> {
     let (mut waiting, mut dropped, mut reasons) = (crew.len(), 0, Vec::new());
     while waiting > 0 {
@@ -425,6 +474,12 @@ fn print(report: &IdleReport) {
     row(
         "time to connect",
         format!("{:.1} s", report.seconds_to_connect),
+    );
+    row(
+        "gateway CPU per connect",
+        report
+            .gateway_cpu_us_per_connect
+            .map_or_else(|| "unknown".to_owned(), |us| format!("{us:.0} µs")),
     );
     row(
         "gateway memory per connection",
