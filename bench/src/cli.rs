@@ -39,6 +39,10 @@ pub enum Command {
     Events(Events),
     /// What TLS costs: memory of idle connections, and handshakes, beside plain rustls.
     Tls(Tls),
+    /// Make one page of results, with plots, that needs nothing but a browser.
+    Report(PageArgs),
+    /// Show two results, or two sets of repeated runs, with ratios, and say which differences exceed the runs' noise.
+    Compare(CompareArgs),
     /// A generator process (started by the others).
     #[command(hide = true)]
     Worker,
@@ -400,6 +404,47 @@ pub struct Tls {
     pub json: Option<PathBuf>,
 }
 
+/// `report`.
+#[derive(Debug, Args)]
+pub struct PageArgs {
+    /// Results, as the other subcommands write them with --json.
+    #[arg(required = true, value_name = "RESULT.json")]
+    pub results: Vec<PathBuf>,
+    /// The page to write.
+    #[arg(long, value_name = "FILE")]
+    pub html: PathBuf,
+}
+
+/// `compare`.
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// Two results.
+    #[arg(num_args = 2, value_names = ["A.json", "B.json"], required_unless_present_any = ["a", "b"])]
+    pub results: Vec<PathBuf>,
+    /// Repeated runs of the one side.
+    #[arg(long, num_args = 1.., value_name = "RESULT.json", requires = "b", conflicts_with = "results")]
+    pub a: Vec<PathBuf>,
+    /// Repeated runs of the other.
+    #[arg(long, num_args = 1.., value_name = "RESULT.json", requires = "a", conflicts_with = "results")]
+    pub b: Vec<PathBuf>,
+    /// Compare results of different commands or parameters too.
+    #[arg(long)]
+    pub anyway: bool,
+    /// Write the comparison as JSON.
+    #[arg(long)]
+    pub json: Option<PathBuf>,
+}
+
+impl CompareArgs {
+    /// The files of both sides.
+    pub fn sides(&self) -> (&[PathBuf], &[PathBuf]) {
+        match &self.results[..] {
+            [a, b] => (std::slice::from_ref(a), std::slice::from_ref(b)),
+            _ => (&self.a, &self.b),
+        }
+    }
+}
+
 /// Which gateway is tested.
 #[derive(Clone, Debug, Args)]
 pub struct GatewayArgs {
@@ -521,6 +566,22 @@ mod tests {
     }
 
     #[test]
+    fn sides_are_two_files_or_two_lists() {
+        for (line, a, b) in [
+            ("compare x y", 1, 1),
+            ("compare --a x y --b z", 2, 1),
+            ("compare --b z --anyway --a x y", 2, 1),
+        ] {
+            let line = format!("longhaul-bench {line}");
+            let Command::Compare(args) = Cli::parse_from(line.split(' ')).command else {
+                panic!()
+            };
+            let (of_a, of_b) = args.sides();
+            assert_eq!((of_a.len(), of_b.len()), (a, b), "{line}");
+        }
+    }
+
+    #[test]
     fn a_gateway_must_be_named() {
         let parse = |line: &str| Cli::try_parse_from(line.split(' '));
         assert!(parse("longhaul-bench fanout --spawn").is_ok());
@@ -539,6 +600,12 @@ mod tests {
             "longhaul-bench churn --spawn --control 127.0.0.1:1",
             "longhaul-bench churn --url ws://h:1 --key k --control nowhere",
             "longhaul-bench storm --spawn --rounds 0",
+            "longhaul-bench report r.json",
+            "longhaul-bench report --html p.html",
+            "longhaul-bench compare a.json",
+            "longhaul-bench compare a.json b.json c.json",
+            "longhaul-bench compare --a a.json",
+            "longhaul-bench compare x.json y.json --a a.json --b b.json",
         ] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }

@@ -21,11 +21,13 @@ mod churn;
 mod cli;
 mod clients;
 mod clock;
+mod compare;
 mod connection;
 mod crew;
 mod desk;
 mod events;
 mod fanout;
+mod figures;
 mod frames;
 mod gateway;
 mod handshake;
@@ -35,10 +37,12 @@ mod job;
 mod live;
 mod load;
 mod metrics;
+mod page;
 mod pool;
 mod provenance;
 mod replay;
 mod report;
+mod results;
 mod resume;
 mod run;
 mod schedule;
@@ -88,6 +92,8 @@ fn main() -> ExitCode {
         Command::Attack(args) => with_signals(|interrupted| attack::run(&args, interrupted)),
         Command::Tls(args) => with_signals(|interrupted| tls::run(&args, interrupted)),
         Command::Events(args) => with_signals(|interrupted| events::run(&args, interrupted)),
+        Command::Report(args) => page::run(&args),
+        Command::Compare(args) => compare::run(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("longhaul-bench: {error:#}");
