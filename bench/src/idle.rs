@@ -13,6 +13,7 @@ use crate::cli::{Idle, IdleRole, duration};
 use crate::crew::{BareListener, CONNECTIONS_PER_PROCESS, Crew};
 use crate::gateway::Gateway;
 use crate::job::{HoldTask, Job, Notice, Order, Ready, Task};
+use crate::metrics::Metrics;
 use crate::report::{grouped, write_json};
 use crate::run::{self, Interrupted};
 use crate::token::Role;
@@ -25,6 +26,7 @@ const SETTLE_MAX: Duration = Duration::from_secs(75);
 /// Steady: it changed by less than this many bytes per connection from one look to the next, three times.
 const STEADY_BYTES: u64 = 8;
 const LOOK: Duration = Duration::from_secs(1);
+const PINGS: &str = "longhaul_pings_out_total";
 
 /// The result of `idle`.
 #[derive(Debug, Serialize)]
@@ -73,6 +75,8 @@ pub struct IdleReport {
     pub kernel_unreclaimable_bytes_over_bare: Option<f64>,
     /// Of one core, while they were idle.
     pub gateway_cpu_percent: Option<f64>,
+    /// Pings that the gateway sent meanwhile, by its metrics.
+    pub heartbeats_per_second: Option<f64>,
     /// How many the gateway had.
     pub shards: Option<usize>,
     /// From the last connection to the measurement.
@@ -151,11 +155,14 @@ impl Bench<'_> {
 
     fn gateway(&self, bare: Option<Kernel>) -> anyhow::Result<IdleReport> {
         let args = self.args;
-        let config = format!(
+        let mut config = format!(
             "{}[connection]\nquiet_after_ms = {}\n",
             run::ALL_AT_ONCE,
             args.quiet_after_ms
         );
+        if let Some(ms) = args.heartbeat_ms {
+            config.push_str(&format!("heartbeat_ms = {ms}\n"));
+        }
         let gateway = run::gateway(&args.gateway, args.connections as usize, Some(config))?;
         let cold = self.resident(&gateway)?;
         self.warm_up(&gateway)?;
@@ -188,7 +195,7 @@ impl Bench<'_> {
         };
         let settle_seconds = settling.elapsed().as_secs_f64();
         let held = self.resident(&gateway)?;
-        let gateway_cpu_percent = self.cpu_percent(&gateway)?;
+        let (gateway_cpu_percent, heartbeats_per_second) = self.idleness(&gateway)?;
         crew.order(Order::Stop)?;
         let (dropped, mut reasons) = await_held(&mut crew)?;
         reasons.extend(ready.reasons);
@@ -204,7 +211,7 @@ impl Bench<'_> {
                 "connections": args.connections, "role": format!("{role:?}").to_lowercase(),
                 "watch": is_dashboard.then(|| args.watch.to_string()),
                 "universe": is_dashboard.then_some(args.universe),
-                "quiet_after_ms": args.quiet_after_ms, "seed": args.seed,
+                "quiet_after_ms": args.quiet_after_ms, "heartbeat_ms": args.heartbeat_ms, "seed": args.seed,
             }),
             role: format!("{role:?}").to_lowercase(),
             watch: is_dashboard.then(|| args.watch.to_string()),
@@ -227,6 +234,7 @@ impl Bench<'_> {
             kernel_unreclaimable_bytes_over_bare: bare
                 .map(|bare| kernel.unreclaimable - bare.unreclaimable),
             gateway_cpu_percent,
+            heartbeats_per_second,
             shards: gateway.shards,
             settle_seconds,
         })
@@ -380,16 +388,22 @@ impl Bench<'_> {
         gateway.pid.map(usage::resident).transpose()
     }
 
-    fn cpu_percent(&self, gateway: &Gateway) -> anyhow::Result<Option<f64>> {
-        let Some(pid) = gateway.pid else {
-            self.sleep(duration(self.args.seconds))?;
-            return Ok(None);
+    /// The gateway's CPU in percent of a core, and its pings a second, while nothing happens.
+    fn idleness(&self, gateway: &Gateway) -> anyhow::Result<(Option<f64>, Option<f64>)> {
+        let pings = || -> anyhow::Result<Option<f64>> {
+            let metrics = gateway.control.map(Metrics::scrape).transpose()?;
+            Ok(metrics.map(|metrics| metrics.value(PINGS)))
         };
-        let (began, before) = (Instant::now(), usage::cpu_us(pid)?);
+        let pings_before = pings()?;
+        let (began, before) = (Instant::now(), cpu_us(gateway)?);
         self.sleep(duration(self.args.seconds))?;
-        let used = usage::cpu_us(pid).context("the gateway ended while it was idle")? - before;
-        Ok(Some(
-            used as f64 / began.elapsed().as_micros().max(1) as f64 * 100.0,
+        let after = cpu_us(gateway).context("the gateway ended while it was idle")?;
+        let seconds = began.elapsed().as_secs_f64().max(1e-6);
+        let used = after.zip(before).map(|(after, before)| after - before);
+        let sent = pings()?.zip(pings_before).map(|(now, then)| now - then);
+        Ok((
+            used.map(|us| us as f64 / seconds / 1e4),
+            sent.map(|pings| pings / seconds),
         ))
     }
 

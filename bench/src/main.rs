@@ -15,6 +15,8 @@
 
 mod attack;
 mod audience;
+mod calibrate;
+mod capacity;
 mod checker;
 mod checks;
 mod churn;
@@ -92,6 +94,8 @@ fn main() -> ExitCode {
         Command::Attack(args) => with_signals(|interrupted| attack::run(&args, interrupted)),
         Command::Tls(args) => with_signals(|interrupted| tls::run(&args, interrupted)),
         Command::Events(args) => with_signals(|interrupted| events::run(&args, interrupted)),
+        Command::Calibrate(args) => with_signals(|interrupted| calibrate::run(&args, interrupted)),
+        Command::Plan(args) => capacity::run(&args),
         Command::Report(args) => page::run(&args),
         Command::Compare(args) => compare::run(&args),
     };

@@ -65,17 +65,17 @@ pub struct Report {
     corrupted: u64,
     unnamed: u64,
     snapshot: u64,
-    frames: u64,
-    bytes_out: u64,
+    pub frames: u64,
+    pub bytes_out: u64,
     gateway_cpu_us_per_inbound: Option<f64>,
     gateway_cpu_us_per_delivery: Option<f64>,
-    gateway_cpu_percent: Option<f64>,
+    pub gateway_cpu_percent: Option<f64>,
     gateway_rss_bytes: Option<u64>,
-    latency_us: Percentiles,
+    pub latency_us: Percentiles,
     /// One in how many deliveries is in the percentiles; `max` is of all.
     latency_sampled_one_in: u32,
     /// From the start of sending to the last update sent or received.
-    seconds: f64,
+    pub seconds: f64,
     shards: Option<usize>,
     /// From due to sent, without sends that the gateway held up.
     send_late_us: Percentiles,
@@ -92,7 +92,7 @@ pub struct Report {
     /// Of the busiest process, while sending.
     generator_cpu_percent: f64,
     /// The generator could not keep its own schedule: latencies are its, not the gateway's.
-    generator_limited: bool,
+    pub generator_limited: bool,
     interrupted: bool,
     /// Nothing wrong, nothing twice, nothing out of order, nothing lost but to newer updates.
     pub passed: bool,
