@@ -1,7 +1,7 @@
 //! A dashboard's requests: held against its grants and the limits, and put into force (`watch`).
 
 use longhaul_codec::{Ack, AckKind, ErrorCode, Message, MessageRef};
-use longhaul_filter_engine::{FleetId, SubscriberId, VehicleSet, Wanted};
+use longhaul_filter_engine::{FleetId, SubscriberId, Wanted};
 use roaring::RoaringBitmap;
 
 use super::{
@@ -172,8 +172,7 @@ impl Core {
             self.begin_feed(key, id, topics, wish, now)?;
         }
         let watching = match self.engine.effective(SubscriberId(key.slot)) {
-            Some(VehicleSet::Whole) => WATCHING_ALL,
-            Some(VehicleSet::Some(vehicles)) => vehicles.len() as u32,
+            Some(filter) => filter.len().map_or(WATCHING_ALL, |watched| watched as u32),
             None => 0,
         };
         self.answer(key, &Message::Ack(Ack { kind, id, watching }));
