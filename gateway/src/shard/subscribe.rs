@@ -187,13 +187,9 @@ impl Core {
     }
 
     fn set_interval(&mut self, key: Key, min_interval_ms: u32, now: Now) {
-        if let Some(connection) = self.connections.get_mut(key)
-            && let Peer::Dashboard(dashboard) = &mut connection.peer
-        {
-            dashboard.min_interval_ms = min_interval_ms;
-            dashboard.not_before_ms = dashboard
-                .not_before_ms
-                .min(now.mono_ms + u64::from(min_interval_ms));
+        let connection = self.connections.get_mut(key);
+        if let Some(dashboard) = connection.and_then(Connection::dashboard_mut) {
+            dashboard.set_interval(min_interval_ms, now);
         }
     }
 
