@@ -23,9 +23,8 @@ use crate::limits::{
 
 /// A piece of this length is of a long message.
 const LONG: usize = 2_048;
-/// How much of what a dashboard says is taken between two looks at the clock. A request is seldom shorter than a quarter
-/// of it.
-const STEP: usize = 256;
+/// How much of what a dashboard says is taken between two looks at the clock: about the shortest request.
+const STEP: usize = 64;
 
 /// What a shard holds back.
 #[derive(Debug)]
