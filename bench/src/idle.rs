@@ -8,16 +8,18 @@ use anyhow::{Context, bail};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::audience::Watch;
-use crate::cli::{Idle, IdleRole, duration};
+use crate::audience::{Audience, Watch};
+use crate::cli::{GeneratorArgs, Idle, IdleRole, duration};
 use crate::crew::{BareListener, CONNECTIONS_PER_PROCESS, Crew};
 use crate::gateway::Gateway;
-use crate::job::{HoldTask, Job, Notice, Order, Ready, Task};
+use crate::job::{HoldTask, Job, Load, Notice, Order, Ready, Task};
 use crate::metrics::Metrics;
-use crate::report::{grouped, write_json};
-use crate::run::{self, Interrupted};
+use crate::report::{Report, grouped, write_json};
+use crate::run::{self, Interrupted, Run};
+use crate::schedule::Synthetic;
 use crate::token::Role;
 use crate::usage::{self, Resident, Slab};
+use crate::view::Lines;
 
 /// How long the kernel may take to free what a run left behind.
 const RELEASE_MAX: Duration = Duration::from_secs(60);
@@ -81,6 +83,8 @@ pub struct IdleReport {
     pub shards: Option<usize>,
     /// From the last connection to the measurement.
     pub settle_seconds: f64,
+    /// The load beside them, if there was one.
+    pub beside: Option<Report>,
 }
 
 /// A moment while connections are made.
@@ -104,7 +108,8 @@ pub fn run(args: &Idle, interrupted: &Interrupted) -> anyhow::Result<ExitCode> {
     if let Some(path) = &args.json {
         write_json(path, &report)?;
     }
-    let all = report.failed == 0 && report.dropped == 0;
+    let beside_passed = report.beside.as_ref().is_none_or(|load| load.passed);
+    let all = report.failed == 0 && report.dropped == 0 && beside_passed;
     Ok(if all {
         ExitCode::SUCCESS
     } else {
@@ -163,12 +168,15 @@ impl Bench<'_> {
         if let Some(ms) = args.heartbeat_ms {
             config.push_str(&format!("heartbeat_ms = {ms}\n"));
         }
-        let gateway = run::gateway(&args.gateway, args.connections as usize, Some(config))?;
+        let load = self.load()?;
+        let connections = args.connections as usize + load.as_ref().map_or(0, Run::connections);
+        let mut gateway = run::gateway(&args.gateway, connections, Some(config))?;
         let cold = self.resident(&gateway)?;
         self.warm_up(&gateway)?;
         let slab_before = self.steady_slab(RELEASE_MAX)?;
         let warm = self.resident(&gateway)?;
         let role = Role::from(args.role);
+        let load_parameters = load.as_ref().map(|load| load.parameters.clone());
         let (began, cpu_before) = (Instant::now(), cpu_us(&gateway)?);
         let mut ramp = Vec::new();
         let mut crew = Crew::start(&self.jobs(Some(role), |_| Target::Gateway(&gateway)))?;
@@ -196,6 +204,15 @@ impl Bench<'_> {
         let settle_seconds = settling.elapsed().as_secs_f64();
         let held = self.resident(&gateway)?;
         let (gateway_cpu_percent, heartbeats_per_second) = self.idleness(&gateway)?;
+        let beside = match load {
+            None => None,
+            Some(load) => load.drive(
+                &mut gateway,
+                &GeneratorArgs::default(),
+                &mut Lines::new(),
+                self.interrupted,
+            )?,
+        };
         crew.order(Order::Stop)?;
         let (dropped, mut reasons) = await_held(&mut crew)?;
         reasons.extend(ready.reasons);
@@ -211,7 +228,8 @@ impl Bench<'_> {
                 "connections": args.connections, "role": format!("{role:?}").to_lowercase(),
                 "watch": is_dashboard.then(|| args.watch.to_string()),
                 "universe": is_dashboard.then_some(args.universe),
-                "quiet_after_ms": args.quiet_after_ms, "heartbeat_ms": args.heartbeat_ms, "seed": args.seed,
+                "quiet_after_ms": args.quiet_after_ms, "heartbeat_ms": args.heartbeat_ms,
+                "seed": args.seed, "beside": load_parameters,
             }),
             role: format!("{role:?}").to_lowercase(),
             watch: is_dashboard.then(|| args.watch.to_string()),
@@ -237,7 +255,46 @@ impl Bench<'_> {
             heartbeats_per_second,
             shards: gateway.shards,
             settle_seconds,
+            beside,
         })
+    }
+
+    /// What is sent and watched beside those that are held.
+    fn load(&self) -> anyhow::Result<Option<Run>> {
+        let Idle {
+            rate,
+            vehicles,
+            dashboards,
+            load_seconds: seconds,
+            watch,
+            seed,
+            ..
+        } = *self.args;
+        if rate == 0 {
+            return Ok(None);
+        }
+        Synthetic::new(vehicles, rate, seconds)?;
+        Ok(Some(Run {
+            command: "beside idle",
+            parameters: json!({
+                "vehicles": vehicles, "rate": rate, "dashboards": dashboards, "watch": watch.to_string(),
+                "seconds": seconds, "held": self.args.connections, "seed": seed,
+            }),
+            load: Load::Fanout {
+                vehicles,
+                rate,
+                seconds,
+            },
+            audience: Audience::new(vehicles, dashboards, watch, 0, seed),
+        }))
+    }
+
+    /// The number of the first that is held: those before have the load's ids and source addresses.
+    fn first(&self) -> u32 {
+        if self.args.rate == 0 {
+            return 0;
+        }
+        self.args.vehicles + self.args.dashboards
     }
 
     /// One connection, opened and closed; a dashboard subscribes to every vehicle there is by id, so that the names
@@ -284,7 +341,7 @@ impl Bench<'_> {
         let share = |upto: usize| (self.args.connections as usize * upto / processes) as u32;
         let (first, end) = (share(process), share(process + 1));
         let task = HoldTask {
-            first,
+            first: self.first() + first,
             connections: end - first,
             role,
             watch: self.args.watch,
@@ -527,5 +584,8 @@ fn print(report: &IdleReport) {
     );
     for reason in &report.reasons {
         println!("  ! {reason}");
+    }
+    if let Some(load) = &report.beside {
+        load.print();
     }
 }

@@ -11,6 +11,8 @@
 //!   it: [`report`], [`checks`].
 //! - The subcommands: [`fanout`], [`replay`], [`slow`], [`storm`], [`events`] (through [`run`] and [`desk`]), [`idle`],
 //!   [`churn`], [`attack`], [`tls`]; what the user sees: [`view`], [`live`].
+//! - What becomes of results: [`provenance`] and [`seconds`] are in each of them; [`page`] and [`compare`] read them back,
+//!   by [`results`] and [`figures`]. What they say of other sizes: [`calibrate`], [`capacity`].
 #![forbid(unsafe_code)]
 
 mod attack;

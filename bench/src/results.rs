@@ -10,11 +10,12 @@ use serde_json::Value;
 /// A day of seconds takes 40 MB.
 const BYTES_MAX: u64 = 256 << 20;
 /// Where in a result the result of a checked load may stand, and whose it is.
-const LOADS: [(&str, &str); 5] = [
+const LOADS: [(&str, &str); 6] = [
     ("", ""),
     ("/existing", "existing connections"),
     ("/healthy", "healthy dashboards"),
     ("/good", "good clients"),
+    ("/beside", "the load beside idle connections"),
     ("/night/positions", "positions"),
 ];
 

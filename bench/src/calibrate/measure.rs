@@ -208,6 +208,10 @@ impl<'a> Runs<'a> {
         eprintln!("\n{connections} idle {what}");
         let report = idle::measure(
             &Idle {
+                rate: 0,
+                vehicles: 1,
+                dashboards: 0,
+                load_seconds: 1.0,
                 connections,
                 role,
                 watch: Watch::Count(watch),
@@ -242,12 +246,7 @@ impl<'a> Runs<'a> {
             watch,
             seconds: self.seconds,
             gateway: self.gateway(SHARDS),
-            generator: GeneratorArgs {
-                processes: None,
-                pace_us: 200,
-                no_pin: false,
-                seed: 1,
-            },
+            generator: GeneratorArgs::default(),
             result: ResultArgs {
                 json: None,
                 no_check: true,

@@ -210,10 +210,7 @@ mod tests {
             let coefficient = coefficients.get(key).unwrap();
             // One update more in a frame may cost less than a run can tell.
             let is_some = coefficient.value > 0.0 || key == Key::CpuUsPerDelivery;
-            assert!(
-                is_some && !coefficient.from.is_empty(),
-                "{key:?}"
-            );
+            assert!(is_some && !coefficient.from.is_empty(), "{key:?}");
         }
         assert!(file.text("/provenance/machine/cpu").is_some());
     }
