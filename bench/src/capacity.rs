@@ -1,6 +1,6 @@
 //! `longhaul-bench plan`: how many nodes a fleet takes, and what each of them must have.
 //!
-//! [`coefficients`] are what was measured, [`model`] multiplies them, [`tuning`] says what must be set for it, [`print`]
+//! [`coefficients`] are what was measured, [`region`] multiplies them into a [`model::Plan`], [`tuning`] says what must be set for it, [`print`]
 //! shows it. Only this file reads arguments and files.
 
 pub mod coefficients;
@@ -8,6 +8,7 @@ mod model;
 mod print;
 #[cfg(test)]
 mod properties;
+mod region;
 mod tuning;
 
 use std::process::ExitCode;
@@ -47,7 +48,7 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
         }
     };
     let (fleet, node) = (args.fleet(), args.node());
-    let plan = model::plan(&fleet, &node, &coefficients)?;
+    let plan = region::plan(&fleet, &node, &coefficients)?;
     let report = PlanReport {
         command: "plan",
         parameters: json!({"fleet": fleet, "node": node}),

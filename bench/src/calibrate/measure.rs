@@ -334,12 +334,12 @@ fn held(report: &IdleReport, what: String, watch: u32) -> anyhow::Result<Held> {
     })
 }
 
-/// The mean of the middle two, and whether they are near each other: runs that something else disturbed are the outer ones.
+/// The mean of the middle two, and whether all are near each other: runs that something else disturbed are the outer ones.
 fn middle(mut of: [f64; 4]) -> (f64, bool) {
     of.sort_by(f64::total_cmp);
-    let [_, low, high, _] = of;
+    let [least, low, high, most] = of;
     let middle = f64::midpoint(low, high).max(0.0);
-    (middle, high - low <= middle * STEADY)
+    (middle, middle > 0.0 && most - least <= middle * STEADY)
 }
 
 /// Both ends of a bare pair are alike; what a connection takes over that is the gateway's. Without a bare pair, half.
@@ -356,10 +356,10 @@ mod tests {
 
     #[test]
     fn disturbed_runs_are_left_out() {
-        assert_eq!(
-            middle([10_724.0, 4_116.0, -5_779.0, 4_048.0]),
-            (4_082.0, true)
-        );
+        let (kept, steady) = middle([10_724.0, 4_116.0, -5_779.0, 4_048.0]);
+        assert_eq!((kept, steady), (4_082.0, false));
+        let (kept, steady) = middle([4_300.0, 4_100.0, 4_200.0, 4_000.0]);
+        assert_eq!((kept, steady), (4_150.0, true));
         assert!(!middle([9_000.0, 4_000.0, 8_000.0, 3_000.0]).1);
         assert_eq!(middle([-1.0; 4]), (0.0, false));
     }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::coefficients::{Coefficient, Coefficients, Key};
-use super::model::{Bound, Fleet, NodeKind, Part, Plan, plan};
+use super::model::{Bound, Fleet, NodeKind, Part, Plan};
+use super::region::plan;
 use crate::audience::Watch;
 
 /// A fleet of one region that reports every five seconds.

@@ -136,8 +136,8 @@ fn known_vehicles(plan: &Plan) -> u64 {
 mod tests {
     use super::*;
     use crate::capacity::coefficients::Coefficients;
-    use crate::capacity::model::plan;
     use crate::capacity::properties::{fleet, node};
+    use crate::capacity::region::plan;
 
     fn settings(vehicles: u64, cores: u32) -> Vec<Setting> {
         let (coefficients, _) = Coefficients::built_in().unwrap();
