@@ -17,7 +17,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::cli::PlanArgs;
-use crate::report::write_json;
+use crate::report::{say, write_json};
 use crate::results::ResultFile;
 use coefficients::Coefficients;
 use model::{Fleet, NodeKind, Plan};
@@ -57,7 +57,7 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
         coefficients,
         coefficients_of: file.value["provenance"].clone(),
     };
-    print::print(&report, &fleet, &node, &file);
+    say(&print::text(&report, &fleet, &node, &file))?;
     if let Some(path) = &args.json {
         write_json(path, &report)?;
     }

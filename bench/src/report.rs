@@ -1,5 +1,7 @@
 //! The result of a load: computed from what the generator processes found, as JSON and as a table.
 
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -348,6 +350,26 @@ pub fn write_json(path: &Path, report: &impl Serialize) -> anyhow::Result<()> {
     })?;
     text.push('\n');
     std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))
+}
+
+/// Adds a line to a text.
+pub fn line(text: &mut String, line: std::fmt::Arguments<'_>) {
+    // Writing to a string cannot fail.
+    let _ = text.write_fmt(line);
+    text.push('\n');
+}
+
+/// Writes a text to standard output, of which whoever reads it may have had enough (`| head`).
+///
+/// # Errors
+/// Standard output cannot be written for another reason.
+pub fn say(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(error).context("writing to standard output")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// 1234567 as 1,234,567.

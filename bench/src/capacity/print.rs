@@ -6,7 +6,7 @@ use super::PlanReport;
 use super::coefficients::{Coefficient, Key};
 use super::model::{Bound, Fleet, NodeKind, Part, Plan, Term, Use};
 use crate::figures::shown;
-use crate::report::grouped;
+use crate::report::{grouped, line};
 use crate::results::ResultFile;
 
 /// What no term stands for.
@@ -17,99 +17,133 @@ const LEFT_OUT: &[&str] = &[
     "hot spots: fleets, nodes and shards are taken to be even",
 ];
 
-pub fn print(report: &PlanReport, fleet: &Fleet, kind: &NodeKind, file: &ResultFile) {
+/// All of it.
+pub fn text(report: &PlanReport, fleet: &Fleet, kind: &NodeKind, file: &ResultFile) -> String {
+    let mut text = String::new();
+    let out = &mut text;
     let plan = &report.plan;
-    headline(plan, fleet, kind);
+    headline(out, plan, fleet, kind);
     for (title, parts) in [
         ("memory", &[Part::GatewayMemory, Part::KernelMemory][..]),
         ("CPU", &[Part::Cpu]),
         ("received from the network", &[Part::Received]),
         ("sent to the network", &[Part::Sent]),
     ] {
-        section(title, parts, plan);
+        section(out, title, parts, plan);
     }
-    backplane(plan);
-    println!("\ntuning profile of each node");
+    backplane(out, plan);
+    line(out, format_args!("\ntuning profile of each node"));
     for set in &report.tuning {
-        println!(
-            "  {:<18} {:<34} {:<10} {}",
-            set.at, set.name, set.value, set.why
+        line(
+            out,
+            format_args!(
+                "  {:<18} {:<34} {:<10} {}",
+                set.at, set.name, set.value, set.why
+            ),
         );
     }
     let of = |pointer| file.text(pointer).unwrap_or("unknown");
-    println!(
-        "\ncoefficients ({}): measured on {}, {}, with {}, at {}",
-        file.name,
-        of("/provenance/machine/cpu"),
-        of("/provenance/machine/kernel"),
-        of("/provenance/gateway/version"),
-        of("/provenance/date"),
+    line(
+        out,
+        format_args!(
+            "\ncoefficients ({}): measured on {}, {}, with {}, at {}",
+            file.name,
+            of("/provenance/machine/cpu"),
+            of("/provenance/machine/kernel"),
+            of("/provenance/gateway/version"),
+            of("/provenance/date"),
+        ),
     );
     for key in Key::ALL {
         if let Some(Coefficient { value, unit, from }) = report.coefficients.get(key) {
-            println!(
-                "  {:<30} {:>12} {unit:<6} {from}",
-                key.name(),
-                shown(*value)
+            line(
+                out,
+                format_args!(
+                    "  {:<30} {:>12} {unit:<6} {from}",
+                    key.name(),
+                    shown(*value)
+                ),
             );
         }
     }
-    println!("\nnot in it");
+    line(out, format_args!("\nnot in it"));
     for left_out in LEFT_OUT {
-        println!("  {left_out}");
+        line(out, format_args!("  {left_out}"));
     }
+    text
 }
 
-fn headline(plan: &Plan, fleet: &Fleet, kind: &NodeKind) {
+fn headline(out: &mut String, plan: &Plan, fleet: &Fleet, kind: &NodeKind) {
     let regions = u64::from(fleet.regions);
-    println!(
-        "{} vehicles, each reports every {}; {} dashboards of {}; {}",
-        grouped(fleet.vehicles),
-        humantime::format_duration(Duration::from_secs_f64(fleet.interval_seconds)),
-        grouped(fleet.dashboards),
-        fleet.watch,
-        if fleet.tls { "TLS" } else { "no TLS" },
+    line(
+        out,
+        format_args!(
+            "{} vehicles, each reports every {}; {} dashboards of {}; {}",
+            grouped(fleet.vehicles),
+            humantime::format_duration(Duration::from_secs_f64(fleet.interval_seconds)),
+            grouped(fleet.dashboards),
+            fleet.watch,
+            if fleet.tls { "TLS" } else { "no TLS" },
+        ),
     );
-    println!(
-        "nodes of {} cores, {:.0} GiB and {:.0} Gbit/s each way, of which {:.0} % stay free\n",
-        kind.cores,
-        kind.memory_bytes / (1u64 << 30) as f64,
-        kind.nic_bits_per_second / 1e9,
-        kind.headroom * 100.0
+    line(
+        out,
+        format_args!(
+            "nodes of {} cores, {:.0} GiB and {:.0} Gbit/s each way, of which {:.0} % stay free\n",
+            kind.cores,
+            kind.memory_bytes / (1u64 << 30) as f64,
+            kind.nic_bits_per_second / 1e9,
+            kind.headroom * 100.0
+        ),
     );
-    println!(
-        "{} nodes in all; in each of {regions} region(s), with {} vehicles and {} dashboards:",
-        grouped(plan.nodes * regions),
-        grouped(plan.vehicles_per_region),
-        grouped(plan.dashboards_per_region),
+    line(
+        out,
+        format_args!(
+            "{} nodes in all; in each of {regions} region(s), with {} vehicles and {} dashboards:",
+            grouped(plan.nodes * regions),
+            grouped(plan.vehicles_per_region),
+            grouped(plan.dashboards_per_region),
+        ),
     );
-    println!(
-        "  {:<16} {}: {} carry it, {} spare; {} is used up first",
-        "nodes",
-        plan.nodes,
-        plan.nodes_needed,
-        kind.spares,
-        name(plan.bound_by)
+    line(
+        out,
+        format_args!(
+            "  {:<16} {}: {} carry it, {} spare; {} is used up first",
+            "nodes",
+            plan.nodes,
+            plan.nodes_needed,
+            kind.spares,
+            name(plan.bound_by)
+        ),
     );
     for used in &plan.uses {
-        println!(
-            "  {:<16} {}",
-            name(used.of),
-            in_region(used, plan.nodes_needed)
+        line(
+            out,
+            format_args!(
+                "  {:<16} {}",
+                name(used.of),
+                in_region(used, plan.nodes_needed)
+            ),
         );
     }
     let Plan { backplane, .. } = plan;
-    println!(
-        "  {:<16} {} published, {} received by nodes, {} from other regions",
-        "backplane",
-        bits(backplane.published_bits_per_second),
-        bits(backplane.received_bits_per_second),
-        bits(backplane.from_regions_bits_per_second),
+    line(
+        out,
+        format_args!(
+            "  {:<16} {} published, {} received by nodes, {} from other regions",
+            "backplane",
+            bits(backplane.published_bits_per_second),
+            bits(backplane.received_bits_per_second),
+            bits(backplane.from_regions_bits_per_second),
+        ),
     );
     if let Some(seconds) = plan.seconds_to_reconnect {
-        println!(
-            "  {:<16} clients of a lost node are back at the others after {seconds:.1} s",
-            "reconnects"
+        line(
+            out,
+            format_args!(
+                "  {:<16} clients of a lost node are back at the others after {seconds:.1} s",
+                "reconnects"
+            ),
         );
     }
 }
@@ -130,21 +164,30 @@ fn in_region(used: &Use, nodes: u64) -> String {
     )
 }
 
-fn section(title: &str, parts: &[Part], plan: &Plan) {
-    println!("\n{title} of a node, when the spares are away");
+fn section(out: &mut String, title: &str, parts: &[Part], plan: &Plan) {
+    line(
+        out,
+        format_args!("\n{title} of a node, when the spares are away"),
+    );
     let mut sum = 0.0;
     for term in plan.terms.iter().filter(|term| parts.contains(&term.part)) {
         sum += term.total();
-        println!(
-            "  {:<38} {:>12}  {:>14} × {:<9} {}",
-            named(term),
-            quantity(term.part, term.total()),
-            count(term.count),
-            shown(term.each),
-            by(term)
+        line(
+            out,
+            format_args!(
+                "  {:<38} {:>12}  {:>14} × {:<9} {}",
+                named(term),
+                quantity(term.part, term.total()),
+                count(term.count),
+                shown(term.each),
+                by(term)
+            ),
         );
     }
-    println!("  {:<38} {:>12}", "together", quantity(parts[0], sum));
+    line(
+        out,
+        format_args!("  {:<38} {:>12}", "together", quantity(parts[0], sum)),
+    );
 }
 
 fn named(term: &Term) -> String {
@@ -162,31 +205,37 @@ fn by(term: &Term) -> String {
     }
 }
 
-fn backplane(plan: &Plan) {
-    let row = |name: &str, per_second: f64, each: f64| {
-        println!(
-            "  {name:<38} {:>12}  {:>14} positions a second",
-            bits(each),
-            count(per_second)
-        );
-    };
-    println!("\nbackplane of a region (from the wire format: this version has none to measure)");
+fn backplane(out: &mut String, plan: &Plan) {
+    line(
+        out,
+        format_args!(
+            "\nbackplane of a region (from the wire format: this version has none to measure)"
+        ),
+    );
     let found = &plan.backplane;
-    row(
-        "published, as other nodes watch",
-        found.published_per_second,
-        found.published_bits_per_second,
-    );
-    row(
-        "received, by all nodes together",
-        found.received_per_second,
-        found.received_bits_per_second,
-    );
-    row(
-        "from other regions",
-        found.from_regions_per_second,
-        found.from_regions_bits_per_second,
-    );
+    for (name, per_second, each) in [
+        (
+            "published, as other nodes watch",
+            found.published_per_second,
+            found.published_bits_per_second,
+        ),
+        (
+            "received, by all nodes together",
+            found.received_per_second,
+            found.received_bits_per_second,
+        ),
+        (
+            "from other regions",
+            found.from_regions_per_second,
+            found.from_regions_bits_per_second,
+        ),
+    ] {
+        let (each, per_second) = (bits(each), count(per_second));
+        line(
+            out,
+            format_args!("  {name:<38} {each:>12}  {per_second:>14} positions a second"),
+        );
+    }
 }
 
 fn name(bound: Bound) -> &'static str {

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::noise::{self, Verdict};
 use super::sides::Sides;
 use crate::figures::{self, Better};
+use crate::report::line;
 use crate::results::ResultFile;
 
 /// A figure of both sides.
@@ -54,14 +55,19 @@ impl Comparison {
     }
 
     /// For people.
-    pub fn print(&self) {
-        println!("A: {}\nB: {}", self.a.join(", "), self.b.join(", "));
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        let out = &mut text;
+        line(
+            out,
+            format_args!("A: {}\nB: {}", self.a.join(", "), self.b.join(", ")),
+        );
         for remark in &self.remarks {
-            println!("  ! {remark}");
+            line(out, format_args!("  ! {remark}"));
         }
         if self.rows.is_empty() {
-            println!("\nthey have no figure in common");
-            return;
+            line(out, format_args!("\nthey have no figure in common"));
+            return text;
         }
         let widths = |of: fn(&Row) -> usize, least: usize| {
             self.rows.iter().map(of).max().unwrap_or(0).max(least)
@@ -69,24 +75,31 @@ impl Comparison {
         let name = widths(|row| row.name.chars().count(), 6);
         let a = widths(|row| cell(&row.a).chars().count(), 1);
         let b = widths(|row| cell(&row.b).chars().count(), 1);
-        println!(
-            "\n  {:<name$}  {:>a$}  {:>b$}  {:>6}",
-            "figure", "A", "B", "B / A"
+        line(
+            out,
+            format_args!(
+                "\n  {:<name$}  {:>a$}  {:>b$}  {:>6}",
+                "figure", "A", "B", "B / A"
+            ),
         );
         for row in &self.rows {
             let ratio = row
                 .ratio
                 .map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.3}"));
-            println!(
-                "  {:<name$}  {:>a$}  {:>b$}  {ratio:>6}  {:<11}  {}",
-                row.name,
-                cell(&row.a),
-                cell(&row.b),
-                row.unit,
-                row.says()
+            line(
+                out,
+                format_args!(
+                    "  {:<name$}  {:>a$}  {:>b$}  {ratio:>6}  {:<11}  {}",
+                    row.name,
+                    cell(&row.a),
+                    cell(&row.b),
+                    row.unit,
+                    row.says()
+                ),
             );
         }
-        println!("\n{}", self.footer());
+        line(out, format_args!("\n{}", self.footer()));
+        text
     }
 
     fn footer(&self) -> String {
