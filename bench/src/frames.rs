@@ -183,6 +183,13 @@ impl PositionFrame {
         })
     }
 
+    /// Its length, the same for every fix.
+    pub fn bytes(&self) -> usize {
+        let mut frame = Vec::new();
+        write(&mut frame, Opcode::Binary, &self.payload, [0; 4]);
+        frame.len()
+    }
+
     /// The frame that reports `fix`.
     pub fn patch(&mut self, fix: &Fix, rng: &mut fastrand::Rng) -> &[u8] {
         self.payload[self.fix_at..self.fix_at + 24].copy_from_slice(&fix_bytes(fix));
@@ -273,6 +280,7 @@ mod tests {
             let mut template = PositionFrame::new(zero_mask).unwrap();
             let frame = template.patch(&fix, &mut rng).to_vec();
             assert_eq!(usize::from(frame[1] & 0x7f), frame.len() - 6);
+            assert_eq!(template.bytes(), frame.len());
             let payload: Vec<u8> = frame[6..]
                 .iter()
                 .zip(frame[2..6].iter().cycle())

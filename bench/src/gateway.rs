@@ -13,6 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+use crate::provenance;
 use crate::tls::Certificate;
 
 const START_TIMEOUT: Duration = Duration::from_secs(20);
@@ -74,6 +75,7 @@ impl Gateway {
                 binary.display()
             );
         }
+        provenance::gateway_is(&binary);
         let directory = TempDir::new()?;
         let key = directory.path().join("dev.key");
         let log = directory.path().join("gateway.log");
