@@ -456,6 +456,9 @@ pub struct GeneratorArgs {
     /// Let the kernel choose the generator's core.
     #[arg(long)]
     pub no_pin: bool,
+    /// Mask what synthetic vehicles send with random keys, as real clients do; otherwise with zeros.
+    #[arg(long)]
+    pub mask: bool,
     /// Seed of what dashboards watch.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,

@@ -7,8 +7,10 @@ use longhaul_codec::{AckKind, Encoder, Fix, MessageRef, Role as WireRole, decode
 use crate::audience::{Audience, Filter, Watch};
 use crate::checker::Checker;
 use crate::connection::{Closed, Incoming};
+use crate::dialect::{Dialect, Heard, Speech, Who, Wish};
 use crate::job::Share;
 use crate::pool::Handler;
+use crate::position::{FIX_BYTES, PositionFrame, read_fix};
 use crate::resume::Resumptions;
 use crate::schedule::Plan;
 use crate::subscribe::{self, Wanted};
@@ -54,6 +56,16 @@ pub struct Clients<'a, P> {
     acks: Vec<u32>,
     /// Connections that end are no fault any more.
     closing: bool,
+    foreign: Option<Foreign>,
+}
+
+/// What is needed for a server that does not speak Longhaul's protocol.
+struct Foreign {
+    speech: Box<dyn Speech>,
+    /// What reports look like.
+    sent: PositionFrame,
+    /// Of the message that is being read.
+    fixes: Vec<Fix>,
 }
 
 impl<'a, P: Plan> Clients<'a, P> {
@@ -97,7 +109,42 @@ impl<'a, P: Plan> Clients<'a, P> {
             min_interval_ms: share.min_interval_ms,
             encoder: Encoder::new(),
             closing: false,
+            foreign: None,
         })
+    }
+
+    /// From now on the server is one that speaks `dialect`. Reports then carry the vehicle's number in place of an index.
+    ///
+    /// # Errors
+    /// A frame cannot be made (a codec bug).
+    pub fn speak(&mut self, dialect: Dialect) -> anyhow::Result<()> {
+        let clients = self.vehicles.len() + self.dashboards.len();
+        let Some(speech) = dialect.speech(clients) else {
+            return Ok(());
+        };
+        for at in 0..self.dashboards.len() {
+            let watched = match self.audience.filter(self.dashboards[at]) {
+                Filter::All => (0..self.audience.vehicles).collect(),
+                Filter::Some(vehicles) => vehicles,
+            };
+            for vehicle in watched {
+                self.named += usize::from(self.checker.name(at, vehicle, vehicle)?);
+            }
+        }
+        self.foreign = Some(Foreign {
+            speech,
+            sent: PositionFrame::new(true)?,
+            fixes: Vec::new(),
+        });
+        Ok(())
+    }
+
+    /// The speech of a server that does not speak Longhaul's protocol.
+    pub fn speech(&mut self) -> Option<&mut dyn Speech> {
+        match &mut self.foreign {
+            Some(foreign) => Some(&mut *foreign.speech),
+            None => None,
+        }
     }
 
     /// Ids that dashboards should be given before the run: of every vehicle that they watch.
@@ -153,7 +200,11 @@ impl<'a, P: Plan> Clients<'a, P> {
     ) {
         match message {
             MessageRef::Positions(positions) => {
-                let fixes = positions.fixes().bytes().chunks_exact(24).map(read_fix);
+                let fixes = positions
+                    .fixes()
+                    .bytes()
+                    .chunks_exact(FIX_BYTES)
+                    .map(read_fix);
                 let before = self.checker.counts;
                 self.checker
                     .positions(self.plan, at, fixes.clone(), bytes, now_ns);
@@ -202,6 +253,68 @@ impl<'a, P: Plan> Clients<'a, P> {
                 }
             }
             other => self.other_message(other),
+        }
+    }
+
+    /// What a server hears first from connection `id`, if it does not speak Longhaul's protocol.
+    fn hello(&mut self, id: usize, reply: &mut Vec<u8>) {
+        let who = match id.checked_sub(self.vehicles.len()) {
+            None => Who::Vehicle(self.plan.id(self.vehicles[id])),
+            Some(at) => {
+                let wish = match self.audience.filter(self.dashboards[at]) {
+                    Filter::All => Wish::All,
+                    Filter::Some(vehicles) => {
+                        Wish::Some(vehicles.iter().map(|&v| self.plan.id(v)).collect())
+                    }
+                };
+                Who::Dashboard(self.dashboards[at], wish)
+            }
+        };
+        if let Some(foreign) = &mut self.foreign {
+            foreign.speech.hello(id, &who, reply);
+        }
+    }
+
+    /// A message of a server that does not speak Longhaul's protocol.
+    fn foreign_message(
+        &mut self,
+        foreign: &mut Foreign,
+        id: usize,
+        (message, bytes): (&[u8], usize),
+        now_ns: u64,
+        reply: &mut Vec<u8>,
+    ) {
+        let Foreign {
+            speech,
+            sent,
+            fixes,
+        } = foreign;
+        fixes.clear();
+        let mut ready = 0;
+        let mut corrupted = 0;
+        let mut fault = None;
+        speech.hear(id, message, reply, &mut |heard| match heard {
+            Heard::Ready => ready += 1,
+            Heard::Report(report) => match sent.fix_in(report) {
+                Some(fix) => fixes.push(fix),
+                None => corrupted += 1,
+            },
+            Heard::Fault(why) => fault = Some(why),
+        });
+        self.ready += ready;
+        self.checker.counts.corrupted += corrupted;
+        if let Some(why) = fault {
+            self.complain(why);
+        }
+        if fixes.is_empty() {
+            return;
+        }
+        match id.checked_sub(self.vehicles.len()) {
+            Some(at) => {
+                let fixes = fixes.iter().copied();
+                self.checker.positions(self.plan, at, fixes, bytes, now_ns);
+            }
+            None => self.complain("a vehicle was sent a report".to_owned()),
         }
     }
 
@@ -260,8 +373,17 @@ impl<P: Plan> Handler for Clients<'_, P> {
     fn incoming(&mut self, id: usize, incoming: Incoming<'_>, now_ns: u64, reply: &mut Vec<u8>) {
         self.resumptions.at(now_ns);
         match incoming {
-            Incoming::Upgraded => {}
+            Incoming::Upgraded => self.hello(id, reply),
             Incoming::Pong => self.pongs += 1,
+            Incoming::Message {
+                message,
+                frame_bytes,
+            } if self.foreign.is_some() => {
+                if let Some(mut foreign) = self.foreign.take() {
+                    self.foreign_message(&mut foreign, id, (message, frame_bytes), now_ns, reply);
+                    self.foreign = Some(foreign);
+                }
+            }
             Incoming::Message {
                 message,
                 frame_bytes,
@@ -282,41 +404,5 @@ impl<P: Plan> Handler for Clients<'_, P> {
             *self.closes.entry(why.code()).or_default() += 1;
             self.note(why.to_string());
         }
-    }
-}
-
-/// A fix out of the 24 bytes in which it travels.
-pub fn read_fix(bytes: &[u8]) -> Fix {
-    // The slice is a chunk of exactly 24 bytes; the fallback is never taken, and costs nothing.
-    let bytes: [u8; 24] = bytes.try_into().unwrap_or([0; 24]);
-    let word =
-        |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-    let half = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
-    Fix {
-        time_ms: u64::from(word(0)) | u64::from(word(4)) << 32,
-        vehicle: word(8),
-        lat_e7: word(12) as i32,
-        lon_e7: word(16) as i32,
-        speed_cm_s: half(20),
-        heading_cdeg: half(22),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::frames::fix_bytes;
-
-    #[test]
-    fn a_fix_survives_its_bytes() {
-        let fix = Fix {
-            time_ms: 0x0102_0304_0506_0708,
-            vehicle: 9,
-            lat_e7: -5,
-            lon_e7: 1_800_000_000,
-            speed_cm_s: 65_535,
-            heading_cdeg: 35_999,
-        };
-        assert_eq!(read_fix(&fix_bytes(&fix)), fix);
     }
 }

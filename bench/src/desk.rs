@@ -227,7 +227,11 @@ impl<'a> Desk<'a> {
 
     fn sample_cpu(&mut self) {
         // A gateway whose process is not known, or is gone, leaves the figures unknown.
-        if let Some(us) = self.gateway.pid.and_then(|pid| usage::cpu_us(pid).ok()) {
+        if let Some(us) = self
+            .gateway
+            .pid
+            .and_then(|pid| usage::family_cpu_us(pid).ok())
+        {
             self.cpu.push((now_ns(), us));
         }
     }

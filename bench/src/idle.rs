@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::audience::Watch;
 use crate::cli::{Idle, IdleRole, duration};
 use crate::crew::{BareListener, CONNECTIONS_PER_PROCESS, Crew};
+use crate::dialect::Dialect;
 use crate::gateway::Gateway;
 use crate::job::{HoldTask, Job, Notice, Order, Ready, Task};
 use crate::report::{grouped, write_json};
@@ -265,6 +266,7 @@ impl Bench<'_> {
             ),
         };
         Job {
+            dialect: Dialect::Longhaul,
             target,
             host,
             path,
