@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::audience::Watch;
+use crate::peers::Peers;
 use crate::token::Role;
 
 /// Load generator and correctness checker for the Longhaul gateway.
@@ -39,6 +40,8 @@ pub enum Command {
     Events(Events),
     /// What TLS costs: memory of idle connections, and handshakes, beside plain rustls.
     Tls(Tls),
+    /// Measure the gateway beside the servers that a user would pick instead.
+    Peers(Peers),
     /// A generator process (started by the others).
     #[command(hide = true)]
     Worker,
@@ -445,7 +448,7 @@ impl ControlArgs {
 }
 
 /// How the load is made.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct GeneratorArgs {
     /// Generator processes [default: as few as hold the connections].
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -487,7 +490,8 @@ fn address(text: &str) -> Result<SocketAddr, String> {
         .ok_or_else(|| format!("\"{text}\" has no address"))
 }
 
-fn positive(text: &str) -> Result<f64, String> {
+/// For arguments that must be more than 0.
+pub fn positive(text: &str) -> Result<f64, String> {
     not_negative(text).and_then(|value| {
         if value > 0.0 {
             Ok(value)
@@ -497,7 +501,8 @@ fn positive(text: &str) -> Result<f64, String> {
     })
 }
 
-fn not_negative(text: &str) -> Result<f64, String> {
+/// For arguments that must not be less than 0.
+pub fn not_negative(text: &str) -> Result<f64, String> {
     let value: f64 = text
         .parse()
         .map_err(|_| format!("\"{text}\" is no number"))?;

@@ -391,7 +391,11 @@ enum Target<'a> {
     Gateway(&'a Gateway),
 }
 
-fn await_held(crew: &mut Crew) -> anyhow::Result<(usize, Vec<String>)> {
+/// Waits for the end of a hold: how many connections were ended by the gateway, and why.
+///
+/// # Errors
+/// A generator process failed.
+pub fn await_held(crew: &mut Crew) -> anyhow::Result<(usize, Vec<String>)> {
     let (mut waiting, mut dropped, mut reasons) = (crew.len(), 0, Vec::new());
     while waiting > 0 {
         if let Some((

@@ -6,11 +6,12 @@
 //! - What is sent, and when: [`schedule`] (open loop, synthetic), [`timeline`] (a [`trace`]). Who watches: [`audience`].
 //! - A generator: [`load`] (its loop), [`clients`] (what its connections say), [`hold`] (idle connections),
 //!   [`storm::herd`] (all at once), [`churn::crowd`] (random lives), [`events::publish`] and [`events::consume`] (events
-//!   with QoS 1), on [`pool`], [`connection`], [`handshake`], [`frames`], [`subscribe`] and [`token`].
+//!   with QoS 1), on [`pool`], [`connection`], [`handshake`], [`frames`], [`position`], [`subscribe`] and [`token`].
+//! - What other servers want around the same messages: [`dialect`].
 //! - What arrived: [`checker`] on [`seen`], [`resume`] after a stop. What it cost: [`usage`], [`metrics`]. What became of
 //!   it: [`report`], [`checks`].
 //! - The subcommands: [`fanout`], [`replay`], [`slow`], [`storm`], [`events`] (through [`run`] and [`desk`]), [`idle`],
-//!   [`churn`], [`attack`], [`tls`]; what the user sees: [`view`], [`live`].
+//!   [`churn`], [`attack`], [`tls`], [`peers`]; what the user sees: [`view`], [`live`].
 #![forbid(unsafe_code)]
 
 mod attack;
@@ -36,6 +37,7 @@ mod job;
 mod live;
 mod load;
 mod metrics;
+mod peers;
 mod pool;
 mod position;
 mod process;
@@ -88,6 +90,7 @@ fn main() -> ExitCode {
         Command::Slow(args) => with_signals(|interrupted| slow::run(&args, interrupted)),
         Command::Attack(args) => with_signals(|interrupted| attack::run(&args, interrupted)),
         Command::Tls(args) => with_signals(|interrupted| tls::run(&args, interrupted)),
+        Command::Peers(args) => with_signals(|interrupted| peers::run(&args, interrupted)),
         Command::Events(args) => with_signals(|interrupted| events::run(&args, interrupted)),
     };
     result.unwrap_or_else(|error| {

@@ -133,8 +133,11 @@ fn write_length(out: &mut Vec<u8>, mut length: usize) {
     }
 }
 
-/// Length, first byte and body of the first packet in `bytes`, if it is complete.
-fn packet(bytes: &[u8]) -> Result<Option<(usize, u8, &[u8])>, String> {
+/// Length, first byte and body.
+type Packet<'a> = (usize, u8, &'a [u8]);
+
+/// The first packet in `bytes`, if it is complete.
+fn packet(bytes: &[u8]) -> Result<Option<Packet<'_>>, String> {
     let mut length = 0;
     for at in 0..4 {
         let Some(&byte) = bytes.get(1 + at) else {
