@@ -203,7 +203,7 @@ impl<'a> Desk<'a> {
         let notice = self.crew.notice(CPU_SAMPLE_EVERY);
         if self.gateway.has_ended() {
             bail!(
-                "the gateway ended during the run:\n{}",
+                "the server ended during the run:\n{}",
                 self.gateway.log_tail()
             );
         }
