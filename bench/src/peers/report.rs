@@ -113,7 +113,7 @@ impl Measured {
         }
     }
 
-    /// Updates that did not come and that no newer one replaced, and all else that must not be.
+    /// All that must not be, besides what is lost.
     fn faults(&self) -> u64 {
         let connections = (self.disconnected + self.unconfirmed) as u64;
         self.wrong
@@ -285,7 +285,9 @@ impl Table {
         text.push('\n');
         for row in &self.rows {
             for failure in &row.failures {
-                let _ = writeln!(text, "- {}: not measured: {failure}", row.name);
+                // Some end with the lines of a log.
+                let lines: Vec<&str> = failure.split_whitespace().collect();
+                let _ = writeln!(text, "- {}: not measured: {}", row.name, lines.join(" "));
             }
             if row.missing.is_some() {
                 let _ = writeln!(text, "- {row}");

@@ -92,13 +92,13 @@ fn what_is_not_right_is_said() {
     load.duplicates = 2;
     load.reasons.push("cut off as too slow".to_owned());
     let mut peer = row(Peer::Nats, Some(load));
-    peer.failed("idle connections", &anyhow!("refused"));
+    peer.failed("idle connections", &anyhow!("refused:\n  log"));
     let text = table(vec![peer]).markdown();
     for said in [
         "0.42 / 12.3 / 1,234 * |",
         "| 0, 2 faults |",
         "- nats: cut off as too slow\n",
-        "- nats: not measured: idle connections: refused\n",
+        "- nats: not measured: idle connections: refused: log\n",
         "the generator was at its limit",
     ] {
         assert!(text.contains(said), "{said}: {text}");
