@@ -7,7 +7,7 @@ use crate::index::Index;
 use crate::route::Scratch;
 use crate::sparse::Sparse;
 use crate::{
-    Change, FleetId, GroupId, Match, Stats, SubscriberId, VehicleIndex, VehicleSet, Wanted,
+    Change, Filter, FleetId, GroupId, Match, Stats, SubscriberId, VehicleIndex, VehicleSet, Wanted,
 };
 
 /// Every subscriber of a shard, its filter, and the way from a vehicle to those that watch it.
@@ -83,7 +83,7 @@ impl Engine {
     }
 
     /// What subscriber `s` sees.
-    pub fn effective(&self, s: SubscriberId) -> Option<&VehicleSet> {
+    pub fn effective(&self, s: SubscriberId) -> Option<&Filter> {
         self.groups.filter(self.group_of(s)?)
     }
 
@@ -91,7 +91,7 @@ impl Engine {
     pub fn wanted(&self, s: SubscriberId) -> Option<Wanted> {
         let effective = self.effective(s)?;
         let kept = self.wishes.get(&s).cloned();
-        Some(kept.unwrap_or_else(|| effective.clone().into()))
+        Some(kept.unwrap_or_else(|| effective.to_set().into()))
     }
 
     /// The group of subscriber `s`. It changes when the subscriber's filter does.
@@ -169,10 +169,11 @@ impl Engine {
             if *before == effective {
                 return change;
             }
-            change.added = effective.minus(before);
+            let before = before.to_set();
+            change.added = effective.minus(&before);
             let alone = old.members.as_slice().len() == 1;
             if let (true, VehicleSet::Some(before), VehicleSet::Some(after)) =
-                (alone, before, &effective)
+                (alone, &before, &effective)
             {
                 let hash = self.groups.hash(fleet, &effective);
                 if self.groups.find(hash, fleet, &effective).is_none() {
@@ -198,8 +199,8 @@ impl Engine {
         let (group, position) = match self.groups.find(hash, fleet, &filter) {
             Some(group) => (group, self.groups.join(group, s)),
             None => {
-                let group = self.groups.create(hash, fleet, filter, s);
-                self.enter(group, fleet, change);
+                let group = self.groups.create(hash, fleet, filter.clone(), s);
+                self.enter(group, fleet, &filter, change);
                 (group, 0)
             }
         };
@@ -207,16 +208,15 @@ impl Engine {
     }
 
     /// Makes a new group reachable from its vehicles, or from its fleet.
-    fn enter(&mut self, id: GroupId, fleet: FleetId, change: &mut Change) {
-        match self.groups.filter(id) {
-            Some(VehicleSet::Some(vehicles)) => {
+    fn enter(&mut self, id: GroupId, fleet: FleetId, filter: &VehicleSet, change: &mut Change) {
+        match filter {
+            VehicleSet::Some(vehicles) => {
                 self.index.insert(id, vehicles, &mut change.watched);
             }
-            Some(VehicleSet::Whole) => {
+            VehicleSet::Whole => {
                 self.whole.insert(fleet.0, id);
                 change.fleet_watched = Some(true);
             }
-            None => {}
         }
     }
 

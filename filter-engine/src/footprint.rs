@@ -2,6 +2,7 @@
 //! up before anybody subscribes. A test holds it against [`Stats`](crate::Stats).
 
 use crate::engine::Seat;
+use crate::filter::{LISTED_MAX, listed_bytes};
 use crate::groups;
 use crate::page::{PAGE, Page};
 use crate::route::{MATCHES_PER_BATCH_MAX, SCRATCH_BYTES_PER_MATCH};
@@ -30,9 +31,21 @@ pub fn group(watched: u64, vehicles: u64) -> u64 {
     // Lists of watchers grow by an eighth.
     let entries = watched.saturating_mul(ENTRY_BYTES);
     groups::BYTES_EACH
-        .saturating_add(bitmap(watched, vehicles))
+        .saturating_add(filter(watched, vehicles))
         .saturating_add(entries)
         .saturating_add(entries / 8)
+}
+
+/// A filter of so many vehicles: a list or a bitmap, whichever takes less.
+fn filter(watched: u64, vehicles: u64) -> u64 {
+    let bitmap = bitmap(watched, vehicles);
+    if watched > LISTED_MAX {
+        return bitmap;
+    }
+    bitmap.min(listed_bytes(
+        watched,
+        watched.min(vehicles.div_ceil(1 << 16)),
+    ))
 }
 
 /// A set of `members` numbers below `span`, spread as widely as can be.

@@ -7,7 +7,7 @@ use roaring::RoaringBitmap;
 
 use crate::members::Members;
 use crate::sparse::{LEAF, Sparse, leaf_bytes};
-use crate::{FleetId, GroupId, SubscriberId, VehicleSet};
+use crate::{Filter, FleetId, GroupId, SubscriberId, VehicleSet};
 
 /// What routing reads of a group, and no more: the less of it there is, the more of it is in cache.
 #[derive(Debug)]
@@ -24,15 +24,14 @@ pub(crate) struct ContentHash(u32);
 
 /// A group without what its filter and a second member own: its place, its filter's place, and an entry in the look-up
 /// by content, which is half full on average.
-pub(crate) const BYTES_EACH: u64 = ((leaf_bytes::<Group>() + leaf_bytes::<VehicleSet>())
-    / LEAF as u64)
+pub(crate) const BYTES_EACH: u64 = ((leaf_bytes::<Group>() + leaf_bytes::<Filter>()) / LEAF as u64)
     + 2 * (size_of::<GroupId>() as u64 + 1);
 
 #[derive(Debug, Default)]
 pub(crate) struct Groups {
     slots: Sparse<Group>,
     /// The filter of each group, under the same number.
-    filters: Sparse<VehicleSet>,
+    filters: Sparse<Filter>,
     /// Numbers below `next` that are not in use. The lowest goes out first, which keeps numbers dense.
     free: RoaringBitmap,
     next: u32,
@@ -57,7 +56,7 @@ impl Groups {
         let same = |id: &GroupId| {
             self.get(*id)
                 .is_some_and(|group| group.hash.0 == hash.0 && group.fleet == fleet)
-                && self.filter(*id) == Some(filter)
+                && self.filter(*id).is_some_and(|own| own == filter)
         };
         self.by_content.find(hash.spread(), same).copied()
     }
@@ -73,7 +72,7 @@ impl Groups {
         Some((GroupId::new(number)?, self.slots.get(number)?))
     }
 
-    pub(crate) fn filter(&self, id: GroupId) -> Option<&VehicleSet> {
+    pub(crate) fn filter(&self, id: GroupId) -> Option<&Filter> {
         self.filters.get(id.get())
     }
 
@@ -91,7 +90,7 @@ impl Groups {
             fleet,
             hash,
         };
-        let filter = filter.at_rest();
+        let filter = Filter::from(filter);
         self.owned_bytes += filter.heap_bytes();
         self.slots.insert(id.get(), group);
         self.filters.insert(id.get(), filter);
@@ -126,29 +125,32 @@ impl Groups {
         let (fleet, hash) = (group.fleet, group.hash);
         self.withdraw(id, hash);
         self.slots.remove(id.get());
-        let filter = self.filters.remove(id.get()).unwrap_or_default();
-        self.owned_bytes -= filter.heap_bytes();
+        let filter = self
+            .filters
+            .remove(id.get())
+            .map_or_else(VehicleSet::none, |filter| {
+                self.owned_bytes -= filter.heap_bytes();
+                filter.to_set()
+            });
         self.count -= 1;
         self.give_number(id);
         Left::Last { fleet, filter }
     }
 
-    /// Gives a living group another filter, which no group has yet; returns the one it had.
-    pub(crate) fn refilter(
-        &mut self,
-        id: GroupId,
-        hash: ContentHash,
-        filter: VehicleSet,
-    ) -> Option<VehicleSet> {
-        let filter = filter.at_rest();
+    /// Gives a living group another filter, which no group has yet.
+    pub(crate) fn refilter(&mut self, id: GroupId, hash: ContentHash, filter: VehicleSet) {
+        let (Some(group), Some(own)) =
+            (self.slots.get_mut(id.get()), self.filters.get_mut(id.get()))
+        else {
+            return;
+        };
+        let filter = Filter::from(filter);
         self.owned_bytes += filter.heap_bytes();
-        let group = self.slots.get_mut(id.get())?;
+        self.owned_bytes -= own.heap_bytes();
+        *own = filter;
         let old_hash = std::mem::replace(&mut group.hash, hash);
-        let old = std::mem::replace(self.filters.get_mut(id.get())?, filter);
-        self.owned_bytes -= old.heap_bytes();
         self.withdraw(id, old_hash);
         self.enter(id, hash);
-        Some(old)
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `ids` | the numbers that everything here is keyed by |
 //! | `set` | a set of vehicles, or the symbol "whole fleet, and those that join later" |
+//! | `filter` | the same at rest, in less memory |
 //! | `wanted` | what a client asked for, kept so that a changed grant can be applied to it again |
 //! | `groups` | subscribers with equal filters share one group: one bitmap, one set of index entries |
 //! | `index` | the inverse: vehicle → groups that watch it, made of `page`s of 8 vehicles |
@@ -42,6 +43,7 @@
 
 mod change;
 mod engine;
+mod filter;
 pub mod footprint;
 mod groups;
 mod ids;
@@ -56,6 +58,7 @@ mod wanted;
 
 pub use change::Change;
 pub use engine::Engine;
+pub use filter::Filter;
 pub use ids::{FleetId, GroupId, SubscriberId, VehicleIndex};
 pub use roaring::RoaringBitmap;
 pub use route::{MATCHES_PER_BATCH_MAX, Match};

@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use longhaul_filter_engine::{
-    Change, Engine, FleetId, Match, RoaringBitmap, SubscriberId, VehicleIndex, VehicleSet, Wanted,
+    Change, Engine, Filter, FleetId, Match, RoaringBitmap, SubscriberId, VehicleIndex, VehicleSet,
+    Wanted,
 };
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
@@ -186,8 +187,8 @@ fn agree(engine: &Engine, model: &Model) {
         let expected = model.0.get(&s);
         let s = SubscriberId(s);
         assert_eq!(
-            engine.effective(s),
-            expected.map(|subscriber| &subscriber.effective)
+            engine.effective(s).map(Filter::to_set),
+            expected.map(|subscriber| subscriber.effective.clone())
         );
         assert_eq!(
             engine.wanted(s),

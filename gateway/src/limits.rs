@@ -267,12 +267,16 @@ pub const RECEIVED_PER_TICK_MAX: usize = 512 << 10;
 /// How long a shard works on long messages in one tick, about: live traffic waits no longer for them. A piece that takes
 /// longer is paid for by later ticks.
 pub const BULK_TIME_PER_TICK: Duration = Duration::from_micros(1_000);
+/// And where ticks are long.
+pub const BULK_TIME_PER_TICK_MAX: Duration = Duration::from_millis(4);
 /// The most that later ticks pay for: a machine that stood still is no reason to hold anybody back.
 pub const BULK_DEBT_MAX: Duration = Duration::from_millis(20);
-/// Bytes of long messages that a shard holds back. What does not fit is taken at once, whatever time that takes.
+/// Bytes of long messages that a shard holds back. Beyond that, who waits is given turns, whatever time that takes.
 pub const BULK_HELD_BYTES_MAX: usize = 8 << 20;
 /// What keeps a piece of them, in bytes.
 pub const BULK_PIECE_OVERHEAD: usize = 64;
+/// What keeps a connection's pieces, in bytes.
+pub const BULK_BACKLOG_OVERHEAD: usize = 256;
 /// Connections that the control plane serves at once; further ones wait in the kernel's backlog.
 pub const CONTROL_CONNECTIONS_MAX: usize = 64;
 /// Bytes of a request's line and headers at the control plane.

@@ -8,7 +8,9 @@ use socket2::{Domain, Socket, Type};
 
 use crate::common::client::{Client, fix, of, watch};
 use crate::common::gateway::Gateway;
-use crate::common::http::{Answer, Metrics, answer, dial, exchange, upgrade};
+use crate::common::http::{
+    Answer, BALANCER, Metrics, answer, dial, exchange, proxy_header, upgrade,
+};
 use crate::common::{PATIENCE, eventually};
 
 mod common;
@@ -150,27 +152,6 @@ fn a_flood_from_the_box_is_closed_cheaply() {
     assert_eq!(truck.drain(), []);
     drop(silent);
 }
-
-/// A PROXY protocol header, version 2, for a TCP connection from `client`.
-fn proxy_header(client: &str) -> Vec<u8> {
-    let mut header = b"\r\n\r\n\0\r\nQUIT\n".to_vec();
-    match client.parse().expect("an address") {
-        IpAddr::V4(client) => {
-            header.extend([0x21, 0x11, 0, 12]);
-            header.extend(client.octets());
-            header.extend([10, 0, 0, 1]);
-        }
-        IpAddr::V6(client) => {
-            header.extend([0x21, 0x21, 0, 36]);
-            header.extend(client.octets());
-            header.extend([0; 16]);
-        }
-    }
-    header.extend([0x30, 0x39, 0x24, 0xB8]);
-    header
-}
-
-const BALANCER: &str = "server.proxy_protocol={ from = [\"127.0.0.0/8\"] }";
 
 /// Through a load balancer: the header, and what the client sends.
 fn through(gateway: &Gateway, header: &[u8], request: &str) -> TcpStream {

@@ -9,7 +9,7 @@ use tungstenite::{Message as Frame, WebSocket};
 
 use crate::common::eventually;
 use crate::common::gateway::bound_to_this_thread;
-use crate::common::http::{Metrics, dial};
+use crate::common::http::{BALANCER, Metrics, dial, proxy_header, upgrade};
 use crate::common::secure::{Secured, Stream};
 use crate::common::tools::{program, tool};
 
@@ -236,6 +236,53 @@ fn what_is_no_tls_is_closed_and_counted() {
     secured.connected("vehicle", "v");
 }
 
+/// A load balancer's word comes in front of TLS, in a piece of its own or in one with the client's first.
+#[test]
+fn behind_a_load_balancer_bounds_hold_for_the_real_address() {
+    let one_each = "limits.connections_per_address_max=1";
+    let secured = Secured::start(1, "", &["--set", BALANCER, "--set", one_each]);
+    let gateway = &secured.gateway;
+    let token = gateway.vehicle_token("v");
+    let hits = |limit| {
+        let series = format!("longhaul_limit_hits_total{{limit=\"{limit}\"}}");
+        Metrics::of(gateway.control()).value(&series)
+    };
+    let status = |client: Option<&str>, in_one_piece: bool| {
+        let mut stream = secured.dial(secured.authority.client(None, false), "localhost");
+        let mut first = client.map_or_else(Vec::new, proxy_header);
+        if !in_one_piece {
+            stream.sock.write_all(&first).expect("it is sent");
+            first.clear();
+        }
+        stream.conn.write_tls(&mut first).expect("it says hello");
+        stream.sock.write_all(&first).expect("it is sent");
+        let mut line = [0; 12];
+        stream
+            .write_all(upgrade(&token).as_bytes())
+            .and_then(|()| stream.read_exact(&mut line))
+            .map_err(|error| error.to_string())?;
+        let status = String::from_utf8_lossy(&line[9..]).into_owned();
+        Ok::<_, String>((status, stream))
+    };
+    let (first, held) = status(Some("192.0.2.1"), false).expect("it is let in");
+    assert_eq!(first, "101");
+    let (other, _) = status(Some("2001:db8::1"), true).expect("it is let in");
+    assert_eq!(other, "101");
+    // Who is not let in is told so with an alert, as there is no session to say more in: a second connection of an
+    // address, and one of which nobody said whom it is for.
+    for (client, in_one_piece) in [(Some("192.0.2.1"), true), (None, false)] {
+        let refused = status(client, in_one_piece).map(|(status, _)| status);
+        assert_eq!(
+            refused,
+            Err("received fatal alert: InternalError".to_owned())
+        );
+    }
+    assert_eq!(hits("connections_per_address_max"), 1);
+    let metrics = Metrics::of(gateway.control());
+    assert_eq!(metrics.value("longhaul_proxied_connections_total"), 3);
+    drop(held);
+}
+
 #[test]
 fn a_handshake_that_is_not_ended_costs_its_time_only() {
     let settings = "[connection]\nhandshake_timeout_ms = 500\n[tls]\n\
@@ -289,7 +336,7 @@ fn openssl_and_curl_connect() {
             .expect("openssl is there");
         let mut input = openssl.stdin.take().expect("piped");
         input
-            .write_all(common::http::upgrade(&token).as_bytes())
+            .write_all(upgrade(&token).as_bytes())
             .expect("it is taken");
         let mut answer = [0; 12];
         let output = openssl.stdout.as_mut().expect("piped");

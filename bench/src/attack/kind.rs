@@ -28,6 +28,8 @@ pub enum Kind {
     Unfinished,
     /// Subscriptions to a million ids that nobody has.
     SubscribeBombs,
+    /// Requests for the whole fleet and for nothing, in turns: short ones that cost a walk over the fleet.
+    Toggles,
     /// Binary messages of noise.
     FlatBuffers,
     /// Text messages that are almost JSON.
@@ -35,7 +37,7 @@ pub enum Kind {
 }
 
 /// All of them, in this order.
-pub const ALL: [Kind; 13] = [
+pub const ALL: [Kind; 14] = [
     Kind::BadTokens,
     Kind::Silence,
     Kind::Slowloris,
@@ -47,6 +49,7 @@ pub const ALL: [Kind; 13] = [
     Kind::FragmentBombs,
     Kind::Unfinished,
     Kind::SubscribeBombs,
+    Kind::Toggles,
     Kind::FlatBuffers,
     Kind::Json,
 ];
@@ -66,6 +69,7 @@ impl Kind {
             Kind::FragmentBombs => "fragment bombs",
             Kind::Unfinished => "unfinished messages",
             Kind::SubscribeBombs => "subscribe bombs",
+            Kind::Toggles => "whole-fleet toggles",
             Kind::FlatBuffers => "malformed FlatBuffers",
             Kind::Json => "malformed JSON",
         }
@@ -77,7 +81,7 @@ impl Kind {
             Kind::BadTokens | Kind::Silence | Kind::Garbage => 400,
             Kind::Slowloris | Kind::Headers | Kind::HugeFrames | Kind::Unfinished => 100,
             Kind::FragmentBombs | Kind::FlatBuffers | Kind::Json => 20,
-            Kind::FrameFlood | Kind::PingFlood => 10,
+            Kind::FrameFlood | Kind::PingFlood | Kind::Toggles => 10,
             Kind::SubscribeBombs => 2,
         }
     }
@@ -105,6 +109,11 @@ impl Kind {
                 "longhaul_limit_hits_total{limit=\"vehicles_max\"}",
                 "longhaul_limit_hits_total{limit=\"requests_in_flight\"}",
                 "longhaul_limit_hits_total{limit=\"bytes_per_second_max\"}",
+            ],
+            Kind::Toggles => &[
+                "longhaul_limit_hits_total{limit=\"bulk_time\"}",
+                "longhaul_limit_hits_total{limit=\"requests_in_flight\"}",
+                "longhaul_limit_hits_total{limit=\"messages_per_second_max\"}",
             ],
             Kind::FlatBuffers | Kind::Json => &["longhaul_messages_in_total{kind=\"malformed\"}"],
         }

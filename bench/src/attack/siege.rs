@@ -9,7 +9,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use longhaul_codec::{Encoder, Fix, Message, Position, SUBPROTOCOL, SUBPROTOCOL_JSON};
+use longhaul_codec::{
+    Encoder, Fix, Message, Position, SUBPROTOCOL, SUBPROTOCOL_JSON, Subscribe, SubscribeMode,
+};
 
 use super::kind::Kind;
 use crate::connection::client_socket;
@@ -33,6 +35,7 @@ const FLOOD_MESSAGES: usize = 5_000;
 const FRAGMENTS: usize = 2_000;
 const BOMB_VEHICLES: u32 = 1_000_000;
 const BOMB_MESSAGE_BYTES: usize = 60_000;
+const TOGGLES: u64 = 2_000;
 const MALFORMED_MESSAGES: usize = 500;
 
 /// An attack under way.
@@ -113,7 +116,7 @@ impl Attacker {
                 let forged: String = signature.chars().rev().collect();
                 handshake.request(&format!("{signed}.{forged}"))
             }
-            Kind::SubscribeBombs => request(Role::Dashboard)?,
+            Kind::SubscribeBombs | Kind::Toggles => request(Role::Dashboard)?,
             Kind::Json => {
                 let request = String::from_utf8(request(Role::Vehicle)?)?;
                 request
@@ -158,6 +161,20 @@ impl Attacker {
                 let wanted = Wanted::Vehicles(ids.collect());
                 let mut encoder = Encoder::new();
                 subscribe::write_frames(&mut then, &mut encoder, wanted, 0, BOMB_MESSAGE_BYTES);
+            }
+            Kind::Toggles => {
+                let mut encoder = Encoder::new();
+                for request in 0..TOGGLES {
+                    let (mode, whole_fleet) = (SubscribeMode::Replace, request % 2 == 0);
+                    let toggle = Message::Subscribe(Subscribe {
+                        request,
+                        mode,
+                        whole_fleet,
+                        ..Subscribe::default()
+                    });
+                    let encoded = encoder.message(&toggle);
+                    frames::write(&mut then, Opcode::Binary, encoded.payload(), [0; 4]);
+                }
             }
             Kind::FlatBuffers => {
                 let mut noise = fastrand::Rng::with_seed(u64::from(wave));

@@ -10,7 +10,7 @@ use std::{
 };
 
 use crossbeam::channel::{Receiver, RecvTimeoutError};
-use longhaul_filter_engine::{FleetId, VehicleSet};
+use longhaul_filter_engine::{Filter, FleetId};
 
 use super::{
     EventLog, Logged,
@@ -67,7 +67,7 @@ pub struct ReplayRequest {
     /// The request's number, for the answer.
     pub ticket: u64,
     /// Whose events.
-    pub vehicles: VehicleSet,
+    pub vehicles: Filter,
     /// Which of them.
     pub topics: TopicFilter,
     /// How many at most.

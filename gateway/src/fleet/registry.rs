@@ -286,6 +286,26 @@ impl Registry {
         count: u32,
         mut each: impl FnMut(VehicleIndex, &str),
     ) {
+        self.in_pieces(fleet, from, count, |inner, piece| {
+            for &index in piece {
+                each(index, inner.id(index.0));
+            }
+        });
+    }
+
+    /// Calls `each` for all of the fleet's vehicles, a piece at a time, in the order in which they joined: by number, mostly
+    /// in long runs.
+    pub fn members(&self, fleet: FleetId, mut each: impl FnMut(&[VehicleIndex])) {
+        self.in_pieces(fleet, 0, u32::MAX, |_, piece| each(piece));
+    }
+
+    fn in_pieces(
+        &self,
+        fleet: FleetId,
+        from: u32,
+        count: u32,
+        mut each: impl FnMut(&Inner, &[VehicleIndex]),
+    ) {
         let end = from.saturating_add(count).min(self.fleet_size(fleet));
         let mut next = from;
         while next < end {
@@ -294,13 +314,8 @@ impl Registry {
                 return;
             };
             let until = end.min(next + JOINED_PER_LOCK);
-            for &index in members
-                .joined
-                .get(next as usize..until as usize)
-                .unwrap_or_default()
-            {
-                each(index, inner.id(index.0));
-            }
+            let piece = members.joined.get(next as usize..until as usize);
+            each(&inner, piece.unwrap_or_default());
             next = until;
         }
     }

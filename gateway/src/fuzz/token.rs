@@ -90,9 +90,16 @@ fn check_token(token: &str) {
         Err(error) => {
             let says = error.to_string();
             assert!(!says.is_empty() && !says.contains('\n'));
-            assert!(token.len() < 40 || !says.contains(token));
+            assert!(token.len() < 40 || !says.contains(token) || is_our_own(token));
         }
     }
+}
+
+/// Somebody may send what the gateway says itself: then it says so of another token, too.
+fn is_our_own(token: &str) -> bool {
+    let other: String = token.chars().skip(1).collect();
+    let says = FIXTURE.verifier.verify(&other, NOW);
+    says.is_err_and(|error| error.to_string().contains(token))
 }
 
 #[test]

@@ -96,8 +96,11 @@ impl Core {
     fn received(&mut self, ring: &mut Ring, completion: &Completion, now: Now) {
         let key = completion.key();
         let is_held = ring.with_received(completion, |wire| self.arrived(key, wire, now));
-        if is_held == Some(true) && completion.more() {
-            self.stop_receiving(ring, key);
+        if is_held == Some(true) {
+            if completion.more() {
+                self.stop_receiving(ring, key);
+            }
+            self.make_room(ring, now);
         }
         if completion.more() {
             return;
@@ -126,7 +129,11 @@ impl Core {
             }
             // Not armed any more, and bytes may have come: one look at what `receive` was for.
             bytes if bytes > 0 => match connection.receive {
-                Receive::Quieting | Receive::Once if connection.active != now.stamp() => {
+                // Who has begun a message is not quiet.
+                Receive::Quieting | Receive::Once
+                    if connection.active != now.stamp()
+                        && !connection.assembler.is_unfinished() =>
+                {
                     connection.receive = Receive::Polled;
                     ring.poll(connection.fd, key);
                 }
@@ -190,7 +197,10 @@ impl Core {
         connection.sending = false;
         if completion.result < 0 {
             self.metrics.send_errors.inc();
-            self.lost(ring, key);
+            // What it said before it left is heard, if it had to wait.
+            if connection.phase != Phase::Open || !self.bulk.end(key, completion.result) {
+                self.lost(ring, key);
+            }
             return;
         }
         self.metrics.bytes_out.add(completion.result as u64);

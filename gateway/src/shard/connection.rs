@@ -130,8 +130,15 @@ pub struct Dashboard {
     pub named: Option<u32>,
     /// Where the next frame of a long pending set begins: behind the last vehicle sent, so that none is starved.
     pub from: u32,
-    /// Milliseconds between frames at least.
-    pub min_interval_ms: u32,
+    /// Asked for time between frames.
+    pub interval: Option<Box<Interval>>,
+}
+
+/// Time between a dashboard's frames.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Interval {
+    /// Milliseconds at least.
+    pub min_ms: u32,
     /// When the next frame may go (the shard's clock, ms).
     pub not_before_ms: u64,
     /// Waits in the shard's list of held dashboards until then; 0: it does not.
@@ -155,10 +162,32 @@ impl Dashboard {
             pending: RoaringBitmap::new(),
             named: None,
             from: 0,
-            min_interval_ms: 0,
-            not_before_ms: 0,
-            held_until_ms: 0,
+            interval: None,
         }
+    }
+
+    /// Its next frame may go.
+    pub fn is_due(&self, now: Now) -> bool {
+        let interval = self.interval.as_ref();
+        interval.is_none_or(|interval| interval.not_before_ms <= now.mono_ms)
+    }
+
+    /// A frame has gone.
+    pub fn has_sent(&mut self, now: Now) {
+        if let Some(interval) = &mut self.interval {
+            interval.not_before_ms = now.mono_ms + u64::from(interval.min_ms);
+        }
+    }
+
+    /// From now on there is so much time between frames; 0: none.
+    pub fn set_interval(&mut self, min_ms: u32, now: Now) {
+        if min_ms == 0 {
+            self.interval = None;
+            return;
+        }
+        let interval = self.interval.get_or_insert_default();
+        interval.min_ms = min_ms;
+        interval.not_before_ms = interval.not_before_ms.min(now.mono_ms + u64::from(min_ms));
     }
 }
 
@@ -235,7 +264,7 @@ pub struct Queue {
 }
 
 const _: () = assert!(
-    size_of::<Connection>() <= 72,
+    size_of::<Connection>() <= 72 && size_of::<Dashboard>() <= 112,
     "memory per connection is part of the budget"
 );
 

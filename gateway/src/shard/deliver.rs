@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use longhaul_codec::{Error, ErrorCode, EventRange, Message, ResumePoint};
-use longhaul_filter_engine::{FleetId, SubscriberId, VehicleSet};
+use longhaul_filter_engine::{Filter, FleetId, SubscriberId};
 
 use super::{
     Core,
@@ -147,7 +147,7 @@ impl Core {
             // Its acknowledgement, or its socket, brings it here again.
             return;
         }
-        let nobody = VehicleSet::default();
+        let nobody = Filter::default();
         let watched = engine.effective(SubscriberId(key.slot)).unwrap_or(&nobody);
         if let Some(near) = tail.from(next) {
             feed.live(tail.through());
@@ -234,7 +234,7 @@ impl Core {
     /// Old events that were asked for.
     pub(super) fn replayed(&mut self, key: Key, replayed: Replayed) {
         let epoch = self.events.epoch();
-        let nobody = VehicleSet::default();
+        let nobody = Filter::default();
         let watched = self
             .engine
             .effective(SubscriberId(key.slot))

@@ -223,6 +223,7 @@ impl Core {
     /// Ends a connection now, whatever it still has to send.
     pub(super) fn abort(&mut self, ring: &mut Ring, key: Key) {
         self.retire(key);
+        self.bulk.forget(key);
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };

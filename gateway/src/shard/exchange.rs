@@ -233,10 +233,8 @@ impl Exchange {
         if change.fleet_watched == Some(true) {
             // The fleet's bit is set before its vehicles are counted: one that joins after the count finds it set.
             interest.set_fleet(self.shard, fleet_id, true);
-            fleet.registry.joined(fleet_id, 0, u32::MAX, |vehicle, _| {
-                if is_new(vehicle) {
-                    begins.push(vehicle);
-                }
+            fleet.registry.members(fleet_id, |piece| {
+                begins.extend(piece.iter().filter(|vehicle| is_new(**vehicle)));
             });
         }
         for &vehicle in &change.watched {

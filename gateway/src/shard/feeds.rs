@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use longhaul_codec::{ErrorCode, EventRange, ResumePoint};
-use longhaul_filter_engine::{FleetId, SubscriberId, VehicleSet};
+use longhaul_filter_engine::{Filter, FleetId, SubscriberId};
 
 use super::{
     Core,
@@ -199,7 +199,7 @@ impl Core {
 
     /// The filter of a dashboard has changed.
     pub(super) fn refilter(&mut self, key: Key) {
-        let nobody = VehicleSet::default();
+        let nobody = Filter::default();
         let watched = self
             .engine
             .effective(SubscriberId(key.slot))

@@ -169,7 +169,7 @@ impl Core {
             if frame.is_some() && said != (0, 0) {
                 metrics.positions_out.add(said.0 as u64);
                 metrics.presence_out.add(said.1 as u64);
-                dashboard.not_before_ms = now.mono_ms + u64::from(dashboard.min_interval_ms);
+                dashboard.has_sent(now);
             }
         }
         if frame.is_none() && self.owes(key) {
@@ -187,12 +187,15 @@ impl Core {
         let Peer::Dashboard(dashboard) = &mut connection.peer else {
             return false;
         };
-        let until = dashboard.not_before_ms;
+        let Some(interval) = &mut dashboard.interval else {
+            return false;
+        };
+        let until = interval.not_before_ms;
         if until <= now.mono_ms {
             return false;
         }
-        if dashboard.held_until_ms == 0 || until < dashboard.held_until_ms {
-            dashboard.held_until_ms = until;
+        if interval.held_until_ms == 0 || until < interval.held_until_ms {
+            interval.held_until_ms = until;
             self.hold(until, key);
         }
         true
@@ -227,7 +230,7 @@ impl Core {
             });
         }
         // What gathered in an interval goes out at its end, in as many messages as it takes.
-        let room = if dashboard.min_interval_ms == 0 {
+        let room = if dashboard.interval.is_none() {
             per_frame
         } else {
             per_frame * MESSAGES_PER_INTERVAL_MAX
@@ -328,9 +331,10 @@ impl Core {
         while let Some((due_ms, key)) = self.held.pop_due(now.mono_ms) {
             if let Some(connection) = self.connections.get_mut(key)
                 && let Peer::Dashboard(dashboard) = &mut connection.peer
-                && dashboard.held_until_ms == due_ms
+                && let Some(interval) = &mut dashboard.interval
+                && interval.held_until_ms == due_ms
             {
-                dashboard.held_until_ms = 0;
+                interval.held_until_ms = 0;
                 self.mark_flushable(key);
             }
         }

@@ -9,7 +9,7 @@ use roaring::RoaringBitmap;
 
 use super::{
     access::{Access, Entry},
-    connection::{Connection, Dashboard, PartialRequest},
+    connection::{Connection, Dashboard, Interval, PartialRequest},
     deadlines::DEADLINE_BYTES,
     every::Every,
     feed::Feed,
@@ -49,6 +49,8 @@ pub const LISTED: usize = size_of::<Key>();
 pub const STALL: usize = STALL_BYTES;
 /// A dashboard whose interval has not elapsed.
 pub const HELD: usize = size_of::<Reverse<(u64, u32, u32)>>();
+/// A dashboard's interval.
+pub const INTERVAL: usize = size_of::<Interval>();
 /// A dashboard, without what it is owed.
 pub const DASHBOARD: usize = size_of::<Dashboard>();
 /// The box of a dashboard with grants, or that watches groups.

@@ -97,7 +97,7 @@ impl Core {
                             None => &mut bytes[consumed..],
                         };
                         if !rest.is_empty() {
-                            self.frames(key, speaker, rest, now);
+                            self.frames_behind(key, speaker, rest, now);
                         }
                     }
                 }

@@ -343,7 +343,7 @@ impl Shard {
             audit: shared.audit,
             metrics,
             connections: Slab::new(config.connections_max + REFUSALS_IN_FLIGHT_MAX),
-            bulk: Bulk::new(config.ring.buffer_bytes),
+            bulk: Bulk::new(),
             sessions: Sessions::new(shared.certificates),
             addresses: Vec::new(),
             passes: Passes::default(),
@@ -455,7 +455,7 @@ impl Core {
     fn waiting(&self) -> usize {
         self.flushable.len()
             + self.upgrades.len()
-            + self.bulk.waiting()
+            + usize::from(self.bulk.waiting() > 0)
             + self.sessions.waiting()
             + self.regrants.waiting()
     }

@@ -82,7 +82,8 @@ pub async fn run(mut shard: Shard, inbox: Arc<Inbox>, report: &Report) -> Result
             }
             empty = if handled == 0 { empty + 1 } else { 0 };
             let pause = pace.saturating_sub(busy).max(gather(sends, gather_max));
-            if pause.is_zero() || handled >= shard.ring.full_batch() {
+            let has_more = handled >= shard.ring.full_batch() || shard.ring.is_behind();
+            if pause.is_zero() || has_more {
                 glommio::executor().yield_now().await;
             } else {
                 sleep(pause).await;

@@ -9,7 +9,7 @@ use std::{
     collections::{BinaryHeap, HashMap, HashSet, VecDeque},
 };
 
-use longhaul_filter_engine::{FleetId, SubscriberId, VehicleSet};
+use longhaul_filter_engine::{Filter, FleetId, SubscriberId};
 use roaring::RoaringBitmap;
 
 use super::{Core, clock::Now, connection::Connection, ring::Key};
@@ -166,7 +166,7 @@ impl Core {
         self.watch(key, wish, saw, told, &RoaringBitmap::new(), now);
         let watched = self.engine.effective(subscriber);
         let is_same = watched == before.as_ref();
-        let watched = watched.and_then(VehicleSet::len).unwrap_or(0);
+        let watched = watched.and_then(Filter::len).unwrap_or(0);
         let connection = self.connections.get_mut(key);
         let access = connection
             .and_then(Connection::dashboard_mut)

@@ -145,6 +145,8 @@ pub struct Ring {
     /// Sends since the last `take_sends`.
     sends: usize,
     collect_max: usize,
+    /// See [`Ring::is_behind`].
+    is_behind: bool,
 }
 
 impl std::fmt::Debug for Ring {
@@ -177,6 +179,7 @@ impl Ring {
             sends: 0,
             // What is taken in a tick keeps its buffer until the tick has handled it.
             collect_max: config.collect_max.min(usize::from(config.buffers)),
+            is_behind: false,
         })
     }
 
@@ -264,6 +267,11 @@ impl Ring {
         self.buffers.count()
     }
 
+    /// Whether the last tick left received bytes to the next, because it had enough of them.
+    pub fn is_behind(&self) -> bool {
+        self.is_behind
+    }
+
     /// How many sends were asked for since the last call.
     pub fn take_sends(&mut self) -> usize {
         std::mem::take(&mut self.sends)
@@ -328,9 +336,11 @@ impl Ring {
             self.enter(GET_EVENTS)?;
             bytes += self.drain(out);
             let is_enough = out.len() >= max || bytes >= RECEIVED_PER_TICK_MAX;
+            let pending = self.ring.submission().taskrun();
+            self.is_behind = pending && bytes >= RECEIVED_PER_TICK_MAX;
             Ok(Round {
                 taken: out.len() - before,
-                more: !is_enough && self.ring.submission().taskrun(),
+                more: !is_enough && pending,
             })
         })
     }

@@ -179,7 +179,7 @@ impl Core {
                     };
                     delivered += outbound.fixes.len() as u64;
                     dashboard.named = dashboard.named.map(|named| named.max(names.size));
-                    dashboard.not_before_ms = now.mono_ms + u64::from(dashboard.min_interval_ms);
+                    dashboard.has_sent(now);
                     connection.sending = true;
                     connection.sending_since = now.stamp();
                     metrics.sends.inc();
@@ -216,7 +216,7 @@ impl Dashboard {
                 .access
                 .as_ref()
                 .is_none_or(|access| access.shares_frames())
-            && self.not_before_ms <= now.mono_ms
+            && self.is_due(now)
             && lacks <= NAMES_PER_MESSAGE_MAX
     }
 }

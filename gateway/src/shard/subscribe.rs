@@ -1,7 +1,7 @@
 //! A dashboard's requests: held against its grants and the limits, and put into force (`watch`).
 
 use longhaul_codec::{Ack, AckKind, ErrorCode, Message, MessageRef};
-use longhaul_filter_engine::{FleetId, SubscriberId, VehicleSet, Wanted};
+use longhaul_filter_engine::{FleetId, SubscriberId, Wanted};
 use roaring::RoaringBitmap;
 
 use super::{
@@ -172,8 +172,7 @@ impl Core {
             self.begin_feed(key, id, topics, wish, now)?;
         }
         let watching = match self.engine.effective(SubscriberId(key.slot)) {
-            Some(VehicleSet::Whole) => WATCHING_ALL,
-            Some(VehicleSet::Some(vehicles)) => vehicles.len() as u32,
+            Some(filter) => filter.len().map_or(WATCHING_ALL, |watched| watched as u32),
             None => 0,
         };
         self.answer(key, &Message::Ack(Ack { kind, id, watching }));
@@ -188,13 +187,9 @@ impl Core {
     }
 
     fn set_interval(&mut self, key: Key, min_interval_ms: u32, now: Now) {
-        if let Some(connection) = self.connections.get_mut(key)
-            && let Peer::Dashboard(dashboard) = &mut connection.peer
-        {
-            dashboard.min_interval_ms = min_interval_ms;
-            dashboard.not_before_ms = dashboard
-                .not_before_ms
-                .min(now.mono_ms + u64::from(min_interval_ms));
+        let connection = self.connections.get_mut(key);
+        if let Some(dashboard) = connection.and_then(Connection::dashboard_mut) {
+            dashboard.set_interval(min_interval_ms, now);
         }
     }
 

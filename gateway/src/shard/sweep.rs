@@ -87,6 +87,7 @@ impl Core {
                 self.abort(ring, key)
             }
             Phase::Lingering | Phase::Closing => {}
+            Phase::Open if self.bulk.holds(key) && !slow => self.excuse_waiting(key, now),
             Phase::Open if handshaking => {
                 // Since it was accepted, not since its last byte: trickling in a header buys no time.
                 if inactive_ms >= settings.handshake_timeout_ms {
@@ -126,10 +127,7 @@ impl Core {
         if silent_ms >= settings.dead_after_ms {
             return self.close(key, close::SILENT);
         }
-        // What a peer has sent and what is held back is none of its fault.
-        if connection.assembler.unfinished_ms(now.mono_ms) >= settings.message_timeout_ms
-            && !self.bulk.holds(key)
-        {
+        if connection.assembler.unfinished_ms(now.mono_ms) >= settings.message_timeout_ms {
             self.metrics.limit_hit_message_time.inc();
             self.offend(key, Offence::Unfinished);
             return self.close(key, close::UNFINISHED);

@@ -1,6 +1,6 @@
 //! A wish in force: in the filter engine, in the other shards' interest, and in what a dashboard is owed.
 
-use longhaul_filter_engine::{Change, FleetId, SubscriberId, VehicleSet};
+use longhaul_filter_engine::{Change, Filter, FleetId, SubscriberId, VehicleSet};
 use roaring::RoaringBitmap;
 
 use super::{
@@ -86,7 +86,7 @@ impl Core {
     /// What a dashboard may be told of which vehicles at this moment.
     pub(super) fn sees(&mut self, key: Key, told: Wishes) -> Sees {
         let watched = self.engine.effective(SubscriberId(key.slot));
-        let watched = watched.cloned().unwrap_or_default();
+        let watched = watched.map_or_else(VehicleSet::none, Filter::to_set);
         let connection = self.connections.get_mut(key);
         let dashboard = connection.and_then(Connection::dashboard_mut);
         let access = dashboard.and_then(|dashboard| dashboard.access.as_deref());
@@ -170,14 +170,14 @@ impl Core {
 
     fn known_vehicles(&self, fleet: FleetId) -> RoaringBitmap {
         let mut known = RoaringBitmap::new();
-        self.fleet
-            .registry
-            .joined(fleet, 0, u32::MAX, |vehicle, _| {
-                // Indexes only grow, so each goes to the end.
-                if known.try_push(vehicle.0).is_err() {
-                    known.insert(vehicle.0);
+        self.fleet.registry.members(fleet, |piece| {
+            // By runs: `push` looks for the highest number each time, through all of a dense container.
+            for run in piece.chunk_by(|a, b| a.0 + 1 == b.0) {
+                if let [first, .., last] | [first @ last] = run {
+                    known.insert_range(first.0..=last.0);
                 }
-            });
+            }
+        });
         known
     }
 

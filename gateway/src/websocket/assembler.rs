@@ -76,6 +76,13 @@ impl Assembler {
         })
     }
 
+    /// Counts anew for how long a message has been unfinished.
+    pub fn excuse(&mut self, now_ms: u64) {
+        if let Some(unfinished) = &mut self.unfinished {
+            unfinished.seen_ms = Some(now_ms);
+        }
+    }
+
     /// Whether a message is unfinished.
     #[inline]
     #[must_use]

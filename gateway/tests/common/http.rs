@@ -1,7 +1,7 @@
 //! Plain HTTP/1.1, written by hand: what a client library would never send is what has to be refused well.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 
 use super::PATIENCE;
 
@@ -144,4 +144,26 @@ impl Metrics {
         };
         value.parse().expect("a whole number")
     }
+}
+
+/// Everybody on this machine is a load balancer.
+pub const BALANCER: &str = "server.proxy_protocol={ from = [\"127.0.0.0/8\"] }";
+
+/// A PROXY protocol header, version 2, for a TCP connection from `client`.
+pub fn proxy_header(client: &str) -> Vec<u8> {
+    let mut header = b"\r\n\r\n\0\r\nQUIT\n".to_vec();
+    match client.parse().expect("an address") {
+        IpAddr::V4(client) => {
+            header.extend([0x21, 0x11, 0, 12]);
+            header.extend(client.octets());
+            header.extend([10, 0, 0, 1]);
+        }
+        IpAddr::V6(client) => {
+            header.extend([0x21, 0x21, 0, 36]);
+            header.extend(client.octets());
+            header.extend([0; 16]);
+        }
+    }
+    header.extend([0x30, 0x39, 0x24, 0xB8]);
+    header
 }

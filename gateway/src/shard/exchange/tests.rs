@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use longhaul_codec::Fix;
 use longhaul_filter_engine::{
-    Engine, FleetId, RoaringBitmap, SubscriberId, VehicleIndex, VehicleSet, Wanted,
+    Engine, Filter, FleetId, RoaringBitmap, SubscriberId, VehicleIndex, VehicleSet, Wanted,
 };
 use proptest::prelude::*;
 
@@ -127,8 +127,7 @@ impl World {
                 let before = half
                     .engine
                     .effective(SubscriberId(*dashboard))
-                    .cloned()
-                    .unwrap_or_default();
+                    .map_or_else(VehicleSet::none, Filter::to_set);
                 let change = half.engine.set(
                     SubscriberId(*dashboard),
                     self.id,
@@ -149,9 +148,8 @@ impl World {
                     (VehicleSet::Some(vehicles), _) => vehicles,
                 };
                 let pending = half.pending.entry(*dashboard).or_default();
-                if let Some(VehicleSet::Some(effective)) =
-                    half.engine.effective(SubscriberId(*dashboard))
-                {
+                let effective = half.engine.effective(SubscriberId(*dashboard));
+                if let Some(VehicleSet::Some(effective)) = effective.map(Filter::to_set) {
                     *pending &= effective;
                 }
                 *pending |= &added;

@@ -258,7 +258,7 @@ impl Sheet<'_> {
             part,
             "dashboards",
             (dashboards, box_bytes),
-            (dashboards, box_bytes + size(shard::PRESENCE_SET)),
+            (dashboards, box_bytes + size(shard::PRESENCE_SET + shard::INTERVAL)),
             "what it wants and where it is; sets of what it is owed own no memory while they are empty",
         );
         self.add(
