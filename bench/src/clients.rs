@@ -2,19 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use longhaul_codec::{AckKind, Encoder, Fix, MessageRef, Role as WireRole, decode};
+use longhaul_codec::{AckKind, Encoder, MessageRef, Role as WireRole, decode};
 
 use crate::audience::{Audience, Filter, Watch};
 use crate::checker::Checker;
 use crate::connection::{Closed, Incoming};
-use crate::dialect::{Dialect, Heard, Speech, Who, Wish};
 use crate::job::Share;
 use crate::pool::Handler;
-use crate::position::{FIX_BYTES, PositionFrame, read_fix};
+use crate::position::{FIX_BYTES, read_fix};
 use crate::resume::Resumptions;
 use crate::schedule::Plan;
 use crate::subscribe::{self, Wanted};
 use crate::token::FLEET;
+
+mod foreign;
+
+use foreign::Foreign;
 
 /// How many reasons of failure are kept, of however many there are.
 const REASONS_MAX: usize = 8;
@@ -57,15 +60,6 @@ pub struct Clients<'a, P> {
     /// Connections that end are no fault any more.
     closing: bool,
     foreign: Option<Foreign>,
-}
-
-/// What is needed for a server that does not speak Longhaul's protocol.
-struct Foreign {
-    speech: Box<dyn Speech>,
-    /// What reports look like.
-    sent: PositionFrame,
-    /// Of the message that is being read.
-    fixes: Vec<Fix>,
 }
 
 impl<'a, P: Plan> Clients<'a, P> {
@@ -111,40 +105,6 @@ impl<'a, P: Plan> Clients<'a, P> {
             closing: false,
             foreign: None,
         })
-    }
-
-    /// From now on the server is one that speaks `dialect`. Reports then carry the vehicle's number in place of an index.
-    ///
-    /// # Errors
-    /// A frame cannot be made (a codec bug).
-    pub fn speak(&mut self, dialect: Dialect) -> anyhow::Result<()> {
-        let clients = self.vehicles.len() + self.dashboards.len();
-        let Some(speech) = dialect.speech(clients) else {
-            return Ok(());
-        };
-        for at in 0..self.dashboards.len() {
-            let watched = match self.audience.filter(self.dashboards[at]) {
-                Filter::All => (0..self.audience.vehicles).collect(),
-                Filter::Some(vehicles) => vehicles,
-            };
-            for vehicle in watched {
-                self.named += usize::from(self.checker.name(at, vehicle, vehicle)?);
-            }
-        }
-        self.foreign = Some(Foreign {
-            speech,
-            sent: PositionFrame::new(true)?,
-            fixes: Vec::new(),
-        });
-        Ok(())
-    }
-
-    /// The speech of a server that does not speak Longhaul's protocol.
-    pub fn speech(&mut self) -> Option<&mut dyn Speech> {
-        match &mut self.foreign {
-            Some(foreign) => Some(&mut *foreign.speech),
-            None => None,
-        }
     }
 
     /// Ids that dashboards should be given before the run: of every vehicle that they watch.
@@ -256,68 +216,6 @@ impl<'a, P: Plan> Clients<'a, P> {
         }
     }
 
-    /// What a server hears first from connection `id`, if it does not speak Longhaul's protocol.
-    fn hello(&mut self, id: usize, reply: &mut Vec<u8>) {
-        let who = match id.checked_sub(self.vehicles.len()) {
-            None => Who::Vehicle(self.plan.id(self.vehicles[id])),
-            Some(at) => {
-                let wish = match self.audience.filter(self.dashboards[at]) {
-                    Filter::All => Wish::All,
-                    Filter::Some(vehicles) => {
-                        Wish::Some(vehicles.iter().map(|&v| self.plan.id(v)).collect())
-                    }
-                };
-                Who::Dashboard(self.dashboards[at], wish)
-            }
-        };
-        if let Some(foreign) = &mut self.foreign {
-            foreign.speech.hello(id, &who, reply);
-        }
-    }
-
-    /// A message of a server that does not speak Longhaul's protocol.
-    fn foreign_message(
-        &mut self,
-        foreign: &mut Foreign,
-        id: usize,
-        (message, bytes): (&[u8], usize),
-        now_ns: u64,
-        reply: &mut Vec<u8>,
-    ) {
-        let Foreign {
-            speech,
-            sent,
-            fixes,
-        } = foreign;
-        fixes.clear();
-        let mut ready = 0;
-        let mut corrupted = 0;
-        let mut fault = None;
-        speech.hear(id, message, reply, &mut |heard| match heard {
-            Heard::Ready => ready += 1,
-            Heard::Report(report) => match sent.fix_in(report) {
-                Some(fix) => fixes.push(fix),
-                None => corrupted += 1,
-            },
-            Heard::Fault(why) => fault = Some(why),
-        });
-        self.ready += ready;
-        self.checker.counts.corrupted += corrupted;
-        if let Some(why) = fault {
-            self.complain(why);
-        }
-        if fixes.is_empty() {
-            return;
-        }
-        match id.checked_sub(self.vehicles.len()) {
-            Some(at) => {
-                let fixes = fixes.iter().copied();
-                self.checker.positions(self.plan, at, fixes, bytes, now_ns);
-            }
-            None => self.complain("a vehicle was sent a report".to_owned()),
-        }
-    }
-
     /// The gateway's last Ack says how much the dashboard watches now.
     fn check_watching(&mut self, at: usize, watching: u32) {
         let expected = match self.audience.watches[self.dashboards[at]] {
@@ -379,10 +277,7 @@ impl<P: Plan> Handler for Clients<'_, P> {
                 message,
                 frame_bytes,
             } if self.foreign.is_some() => {
-                if let Some(mut foreign) = self.foreign.take() {
-                    self.foreign_message(&mut foreign, id, (message, frame_bytes), now_ns, reply);
-                    self.foreign = Some(foreign);
-                }
+                self.foreign_message(id, (message, frame_bytes), now_ns, reply);
             }
             Incoming::Message {
                 message,
