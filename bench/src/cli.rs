@@ -138,6 +138,18 @@ pub struct Idle {
     /// Also hold as many sockets against a listener that only accepts, for the kernel's floor.
     #[arg(long)]
     pub bare: bool,
+    /// Then, while they are held, updates a second of other vehicles to dashboards among them; 0: none.
+    #[arg(long, default_value_t = 0)]
+    pub rate: u32,
+    /// Those vehicles.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub vehicles: u32,
+    /// Dashboards that watch them, each as many as --watch says.
+    #[arg(long, default_value_t = 200)]
+    pub dashboards: u32,
+    /// Seconds of it.
+    #[arg(long, default_value_t = 20.0, value_parser = positive)]
+    pub load_seconds: f64,
     /// Seconds from the last connection to the measurement, and at most before the first [default: until the kernel's
     /// memory is steady].
     #[arg(long, value_parser = not_negative)]
@@ -447,6 +459,20 @@ impl ControlArgs {
     }
 }
 
+impl Default for GeneratorArgs {
+    fn default() -> Self {
+        Self {
+            processes: None,
+            pace_us: PACE_US,
+            no_pin: false,
+            seed: 1,
+        }
+    }
+}
+
+/// Shortest time between two turns of a generator's loop, in microseconds, unless said otherwise.
+const PACE_US: u64 = 200;
+
 /// How the load is made.
 #[derive(Clone, Debug, Args)]
 pub struct GeneratorArgs {
@@ -454,7 +480,7 @@ pub struct GeneratorArgs {
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub processes: Option<u16>,
     /// Shortest time between two turns of a generator's loop: longer is cheaper, and adds to the latency seen.
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, default_value_t = PACE_US)]
     pub pace_us: u64,
     /// Let the kernel choose the generator's core.
     #[arg(long)]

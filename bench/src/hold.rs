@@ -19,8 +19,10 @@ use crate::schedule::synthetic_id;
 use crate::subscribe::{self, Wanted};
 use crate::token::{Mint, Role};
 
-/// Connections are read once per this many slices, one slice per turn.
+/// Connections are read once per this many slices, one slice per turn: five times a second.
 const SLICES: usize = 20;
+/// And where there are many processes, as many times less often: reading for nothing must not be what the machine does.
+const PROCESSES_AT_FULL_RATE: usize = 2;
 const TURN: Duration = Duration::from_millis(10);
 /// How long nothing may happen before the rest counts as failed.
 const SETUP_NS: u64 = 15_000_000_000;
@@ -141,12 +143,13 @@ fn hold(job: &Job, task: &HoldTask, role: Role, orders: &Receiver<Order>) -> any
         names_missing: 0,
     }))?;
     holders.closed = 0;
-    for slice in (0..SLICES).cycle() {
+    let slices = SLICES * job.processes.div_ceil(PROCESSES_AT_FULL_RATE);
+    for slice in (0..slices).cycle() {
         if !matches!(orders.try_recv(), Err(TryRecvError::Empty)) {
             break;
         }
         pool.sweep(
-            opened * slice / SLICES..opened * (slice + 1) / SLICES,
+            opened * slice / slices..opened * (slice + 1) / slices,
             &mut holders,
         );
         std::thread::sleep(TURN);

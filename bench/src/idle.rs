@@ -6,17 +6,20 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use serde::Serialize;
+use serde_json::json;
 
-use crate::audience::Watch;
-use crate::cli::{Idle, IdleRole, duration};
+use crate::audience::{Audience, Watch};
+use crate::cli::{GeneratorArgs, Idle, IdleRole, duration};
 use crate::crew::{BareListener, CONNECTIONS_PER_PROCESS, Crew};
 use crate::dialect::Dialect;
 use crate::gateway::Gateway;
-use crate::job::{HoldTask, Job, Notice, Order, Ready, Task};
-use crate::report::{grouped, write_json};
-use crate::run::{self, Interrupted};
+use crate::job::{HoldTask, Job, Load, Notice, Order, Ready, Task};
+use crate::report::{Report, grouped, write_json};
+use crate::run::{self, Interrupted, Run};
+use crate::schedule::Synthetic;
 use crate::token::Role;
 use crate::usage::{self, Resident, Slab};
+use crate::view::Lines;
 
 /// How long the kernel may take to free what a run left behind.
 const RELEASE_MAX: Duration = Duration::from_secs(60);
@@ -69,6 +72,8 @@ pub struct IdleReport {
     pub shards: Option<usize>,
     /// From the last connection to the measurement.
     pub settle_seconds: f64,
+    /// The load beside them, if there was one.
+    pub beside: Option<Report>,
 }
 
 /// Runs the subcommand.
@@ -81,7 +86,8 @@ pub fn run(args: &Idle, interrupted: &Interrupted) -> anyhow::Result<ExitCode> {
     if let Some(path) = &args.json {
         write_json(path, &report)?;
     }
-    let all = report.failed == 0 && report.dropped == 0;
+    let beside_passed = report.beside.as_ref().is_none_or(|load| load.passed);
+    let all = report.failed == 0 && report.dropped == 0 && beside_passed;
     Ok(if all {
         ExitCode::SUCCESS
     } else {
@@ -137,7 +143,9 @@ impl Bench<'_> {
             run::ALL_AT_ONCE,
             args.quiet_after_ms
         );
-        let gateway = run::gateway(&args.gateway, args.connections as usize, Some(config))?;
+        let load = self.load()?;
+        let connections = args.connections as usize + load.as_ref().map_or(0, Run::connections);
+        let mut gateway = run::gateway(&args.gateway, connections, Some(config))?;
         let cold = self.resident(&gateway)?;
         self.warm_up(&gateway)?;
         let slab_before = self.steady_slab(RELEASE_MAX)?;
@@ -159,6 +167,15 @@ impl Bench<'_> {
         let settle_seconds = settling.elapsed().as_secs_f64();
         let held = self.resident(&gateway)?;
         let gateway_cpu_percent = self.cpu_percent(&gateway)?;
+        let beside = match load {
+            None => None,
+            Some(load) => load.drive(
+                &mut gateway,
+                &GeneratorArgs::default(),
+                &mut Lines::new(),
+                self.interrupted,
+            )?,
+        };
         crew.order(Order::Stop)?;
         let (dropped, mut reasons) = await_held(&mut crew)?;
         reasons.extend(ready.reasons);
@@ -190,7 +207,46 @@ impl Bench<'_> {
             gateway_cpu_percent,
             shards: gateway.shards,
             settle_seconds,
+            beside,
         })
+    }
+
+    /// What is sent and watched beside those that are held.
+    fn load(&self) -> anyhow::Result<Option<Run>> {
+        let Idle {
+            rate,
+            vehicles,
+            dashboards,
+            load_seconds: seconds,
+            watch,
+            seed,
+            ..
+        } = *self.args;
+        if rate == 0 {
+            return Ok(None);
+        }
+        Synthetic::new(vehicles, rate, seconds)?;
+        Ok(Some(Run {
+            command: "beside idle",
+            parameters: json!({
+                "vehicles": vehicles, "rate": rate, "dashboards": dashboards, "watch": watch.to_string(),
+                "seconds": seconds, "held": self.args.connections, "seed": seed,
+            }),
+            load: Load::Fanout {
+                vehicles,
+                rate,
+                seconds,
+            },
+            audience: Audience::new(vehicles, dashboards, watch, 0, seed),
+        }))
+    }
+
+    /// The number of the first that is held: those before have the load's ids and source addresses.
+    fn first(&self) -> u32 {
+        if self.args.rate == 0 {
+            return 0;
+        }
+        self.args.vehicles + self.args.dashboards
     }
 
     /// One connection, opened and closed; a dashboard subscribes to every vehicle there is by id, so that the names
@@ -237,7 +293,7 @@ impl Bench<'_> {
         let share = |upto: usize| (self.args.connections as usize * upto / processes) as u32;
         let (first, end) = (share(process), share(process + 1));
         let task = HoldTask {
-            first,
+            first: self.first() + first,
             connections: end - first,
             role,
             watch: self.args.watch,
@@ -464,5 +520,8 @@ fn print(report: &IdleReport) {
     );
     for reason in &report.reasons {
         println!("  ! {reason}");
+    }
+    if let Some(load) = &report.beside {
+        load.print();
     }
 }

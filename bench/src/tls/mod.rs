@@ -65,6 +65,10 @@ pub fn run(args: &Tls, interrupted: &Interrupted) -> anyhow::Result<ExitCode> {
 fn idle(args: &Tls, tls: bool, interrupted: &Interrupted) -> anyhow::Result<IdleReport> {
     eprintln!("idle connections, {}", if tls { "TLS" } else { "plain" });
     let idle = Idle {
+        rate: 0,
+        vehicles: 1,
+        dashboards: 0,
+        load_seconds: 1.0,
         connections: args.connections,
         role: IdleRole::Vehicle,
         watch: Watch::Count(0),
