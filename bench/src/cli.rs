@@ -465,6 +465,7 @@ impl Default for GeneratorArgs {
             processes: None,
             pace_us: PACE_US,
             no_pin: false,
+            mask: false,
             seed: 1,
         }
     }
