@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::audience::Watch;
+use crate::peers::Peers;
 use crate::token::Role;
 
 /// Load generator and correctness checker for the Longhaul gateway.
@@ -47,6 +48,8 @@ pub enum Command {
     Report(PageArgs),
     /// Show two results, or two sets of repeated runs, with ratios, and say which differences exceed the runs' noise.
     Compare(CompareArgs),
+    /// Measure the gateway beside the servers that a user would pick instead.
+    Peers(Peers),
     /// A generator process (started by the others).
     #[command(hide = true)]
     Worker,
@@ -585,6 +588,7 @@ impl Default for GeneratorArgs {
             processes: None,
             pace_us: PACE_US,
             no_pin: false,
+            mask: false,
             seed: 1,
         }
     }
@@ -594,7 +598,7 @@ impl Default for GeneratorArgs {
 const PACE_US: u64 = 200;
 
 /// How the load is made.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct GeneratorArgs {
     /// Generator processes [default: as few as hold the connections].
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -605,6 +609,9 @@ pub struct GeneratorArgs {
     /// Let the kernel choose the generator's core.
     #[arg(long)]
     pub no_pin: bool,
+    /// Mask what synthetic vehicles send with random keys, as real clients do; otherwise with zeros.
+    #[arg(long)]
+    pub mask: bool,
     /// Seed of what dashboards watch.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -635,7 +642,8 @@ fn address(text: &str) -> Result<SocketAddr, String> {
         .ok_or_else(|| format!("\"{text}\" has no address"))
 }
 
-fn positive(text: &str) -> Result<f64, String> {
+/// For arguments that must be more than 0.
+pub fn positive(text: &str) -> Result<f64, String> {
     not_negative(text).and_then(|value| {
         if value > 0.0 {
             Ok(value)
@@ -645,7 +653,8 @@ fn positive(text: &str) -> Result<f64, String> {
     })
 }
 
-fn not_negative(text: &str) -> Result<f64, String> {
+/// For arguments that must not be less than 0.
+pub fn not_negative(text: &str) -> Result<f64, String> {
     let value: f64 = text
         .parse()
         .map_err(|_| format!("\"{text}\" is no number"))?;
