@@ -16,7 +16,7 @@ use crate::INTERRUPTED;
 use crate::capacity::coefficients::{Coefficient, Coefficients, Key};
 use crate::cli::Calibrate;
 use crate::figures;
-use crate::frames::PositionFrame;
+use crate::position::PositionFrame;
 use crate::report::write_json;
 use crate::run::Interrupted;
 use fit::two_costs;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::audience::Watch;
+use crate::peers::Peers;
 use crate::token::Role;
 
 mod after;
@@ -51,6 +52,8 @@ pub enum Command {
     Report(PageArgs),
     /// Show two results, or two sets of repeated runs, with ratios, and say which differences exceed the runs' noise.
     Compare(CompareArgs),
+    /// Measure the gateway beside the servers that a user would pick instead.
+    Peers(Peers),
     /// A generator process (started by the others).
     #[command(hide = true)]
     Worker,
@@ -477,6 +480,7 @@ impl Default for GeneratorArgs {
             processes: None,
             pace_us: PACE_US,
             no_pin: false,
+            mask: false,
             seed: 1,
         }
     }
@@ -486,7 +490,7 @@ impl Default for GeneratorArgs {
 const PACE_US: u64 = 200;
 
 /// How the load is made.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct GeneratorArgs {
     /// Generator processes [default: as few as hold the connections].
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -497,6 +501,9 @@ pub struct GeneratorArgs {
     /// Let the kernel choose the generator's core.
     #[arg(long)]
     pub no_pin: bool,
+    /// Mask what synthetic vehicles send with random keys, as real clients do; otherwise with zeros.
+    #[arg(long)]
+    pub mask: bool,
     /// Seed of what dashboards watch.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -525,7 +532,8 @@ fn address(text: &str) -> Result<SocketAddr, String> {
         .ok_or_else(|| format!("\"{text}\" has no address"))
 }
 
-fn positive(text: &str) -> Result<f64, String> {
+/// For arguments that must be more than 0.
+pub fn positive(text: &str) -> Result<f64, String> {
     not_negative(text).and_then(|value| {
         if value > 0.0 {
             Ok(value)
@@ -535,7 +543,8 @@ fn positive(text: &str) -> Result<f64, String> {
     })
 }
 
-fn not_negative(text: &str) -> Result<f64, String> {
+/// For arguments that must not be less than 0.
+pub fn not_negative(text: &str) -> Result<f64, String> {
     let value: f64 = text
         .parse()
         .map_err(|_| format!("\"{text}\" is no number"))?;

@@ -2,17 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use longhaul_codec::{AckKind, Encoder, Fix, MessageRef, Role as WireRole, decode};
+use longhaul_codec::{AckKind, Encoder, MessageRef, Role as WireRole, decode};
 
 use crate::audience::{Audience, Filter, Watch};
 use crate::checker::Checker;
 use crate::connection::{Closed, Incoming};
 use crate::job::Share;
 use crate::pool::Handler;
+use crate::position::{FIX_BYTES, read_fix};
 use crate::resume::Resumptions;
 use crate::schedule::Plan;
 use crate::subscribe::{self, Wanted};
 use crate::token::FLEET;
+
+mod foreign;
+
+use foreign::Foreign;
 
 /// How many reasons of failure are kept, of however many there are.
 const REASONS_MAX: usize = 8;
@@ -54,6 +59,7 @@ pub struct Clients<'a, P> {
     acks: Vec<u32>,
     /// Connections that end are no fault any more.
     closing: bool,
+    foreign: Option<Foreign>,
 }
 
 impl<'a, P: Plan> Clients<'a, P> {
@@ -97,6 +103,7 @@ impl<'a, P: Plan> Clients<'a, P> {
             min_interval_ms: share.min_interval_ms,
             encoder: Encoder::new(),
             closing: false,
+            foreign: None,
         })
     }
 
@@ -153,7 +160,11 @@ impl<'a, P: Plan> Clients<'a, P> {
     ) {
         match message {
             MessageRef::Positions(positions) => {
-                let fixes = positions.fixes().bytes().chunks_exact(24).map(read_fix);
+                let fixes = positions
+                    .fixes()
+                    .bytes()
+                    .chunks_exact(FIX_BYTES)
+                    .map(read_fix);
                 let before = self.checker.counts;
                 self.checker
                     .positions(self.plan, at, fixes.clone(), bytes, now_ns);
@@ -260,8 +271,14 @@ impl<P: Plan> Handler for Clients<'_, P> {
     fn incoming(&mut self, id: usize, incoming: Incoming<'_>, now_ns: u64, reply: &mut Vec<u8>) {
         self.resumptions.at(now_ns);
         match incoming {
-            Incoming::Upgraded => {}
+            Incoming::Upgraded => self.hello(id, reply),
             Incoming::Pong => self.pongs += 1,
+            Incoming::Message {
+                message,
+                frame_bytes,
+            } if self.foreign.is_some() => {
+                self.foreign_message(id, (message, frame_bytes), now_ns, reply);
+            }
             Incoming::Message {
                 message,
                 frame_bytes,
@@ -282,41 +299,5 @@ impl<P: Plan> Handler for Clients<'_, P> {
             *self.closes.entry(why.code()).or_default() += 1;
             self.note(why.to_string());
         }
-    }
-}
-
-/// A fix out of the 24 bytes in which it travels.
-pub fn read_fix(bytes: &[u8]) -> Fix {
-    // The slice is a chunk of exactly 24 bytes; the fallback is never taken, and costs nothing.
-    let bytes: [u8; 24] = bytes.try_into().unwrap_or([0; 24]);
-    let word =
-        |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-    let half = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
-    Fix {
-        time_ms: u64::from(word(0)) | u64::from(word(4)) << 32,
-        vehicle: word(8),
-        lat_e7: word(12) as i32,
-        lon_e7: word(16) as i32,
-        speed_cm_s: half(20),
-        heading_cdeg: half(22),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::frames::fix_bytes;
-
-    #[test]
-    fn a_fix_survives_its_bytes() {
-        let fix = Fix {
-            time_ms: 0x0102_0304_0506_0708,
-            vehicle: 9,
-            lat_e7: -5,
-            lon_e7: 1_800_000_000,
-            speed_cm_s: 65_535,
-            heading_cdeg: 35_999,
-        };
-        assert_eq!(read_fix(&fix_bytes(&fix)), fix);
     }
 }

@@ -32,10 +32,10 @@ pub enum Closed {
     #[error("{0}")]
     Frame(#[from] FrameError),
     /// End of stream without a close frame.
-    #[error("the gateway closed the connection without a close frame")]
+    #[error("the server closed the connection without a close frame")]
     Eof,
     /// A close frame.
-    #[error("the gateway closed with code {code}: {reason}")]
+    #[error("the server closed with code {code}: {reason}")]
     Close {
         /// RFC 6455 §7.4; 1005 if there was none.
         code: u16,
@@ -43,7 +43,7 @@ pub enum Closed {
         reason: String,
     },
     /// The gateway takes nothing in.
-    #[error("{OUTGOING_BYTES_MAX} bytes wait for a gateway that does not read")]
+    #[error("{OUTGOING_BYTES_MAX} bytes wait for a server that does not read")]
     Stuck,
     /// Longer than [`PAYLOAD_BYTES_MAX`].
     #[error("a message is longer than this client takes")]

@@ -209,7 +209,7 @@ impl<'a> Desk<'a> {
         let notice = self.crew.notice(CPU_SAMPLE_EVERY);
         if self.gateway.has_ended() {
             bail!(
-                "the gateway ended during the run:\n{}",
+                "the server ended during the run:\n{}",
                 self.gateway.log_tail()
             );
         }
@@ -238,7 +238,11 @@ impl<'a> Desk<'a> {
 
     fn sample_cpu(&mut self) {
         // A gateway whose process is not known, or is gone, leaves the figures unknown.
-        if let Some(us) = self.gateway.pid.and_then(|pid| usage::cpu_us(pid).ok()) {
+        if let Some(us) = self
+            .gateway
+            .pid
+            .and_then(|pid| usage::family_cpu_us(pid).ok())
+        {
             self.cpu.push((now_ns(), us));
         }
     }

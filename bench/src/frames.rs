@@ -1,6 +1,4 @@
-//! WebSocket frames as a client reads and writes them (RFC 6455 §5), and the one frame that the load consists of.
-
-use longhaul_codec::{Encoder, Fix};
+//! WebSocket frames as a client reads and writes them (RFC 6455 §5).
 
 /// Longest frame that a gateway may send us.
 pub const PAYLOAD_BYTES_MAX: usize = 32 << 20;
@@ -146,80 +144,9 @@ pub fn write(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], mask: [u8; 4]) {
     );
 }
 
-/// The frame with which a vehicle reports, encoded once: a send patches 24 bytes and needs no encoder.
-#[derive(Debug)]
-pub struct PositionFrame {
-    payload: Vec<u8>,
-    fix_at: usize,
-    frame: Vec<u8>,
-    zero_mask: bool,
-}
-
-impl PositionFrame {
-    /// `zero_mask`: mask with zeros, which costs neither side anything.
-    ///
-    /// # Errors
-    /// The encoder did not write the fix where it can be found (a codec bug).
-    pub fn new(zero_mask: bool) -> anyhow::Result<Self> {
-        let marker = Fix {
-            time_ms: 0x1122_3344_5566_7788,
-            vehicle: 0x99aa_bbcc,
-            lat_e7: 0x1dde_eff0,
-            lon_e7: 0x0102_0304,
-            speed_cm_s: 0x0506,
-            heading_cdeg: 0x0708,
-        };
-        let payload = Encoder::new().position(&marker).payload().to_vec();
-        let needle = fix_bytes(&marker);
-        let fix_at = payload
-            .windows(needle.len())
-            .position(|window| window == needle)
-            .ok_or_else(|| anyhow::anyhow!("the encoded Position does not contain its fix"))?;
-        Ok(Self {
-            payload,
-            fix_at,
-            frame: Vec::new(),
-            zero_mask,
-        })
-    }
-
-    /// Its length, the same for every fix.
-    pub fn bytes(&self) -> usize {
-        let mut frame = Vec::new();
-        write(&mut frame, Opcode::Binary, &self.payload, [0; 4]);
-        frame.len()
-    }
-
-    /// The frame that reports `fix`.
-    pub fn patch(&mut self, fix: &Fix, rng: &mut fastrand::Rng) -> &[u8] {
-        self.payload[self.fix_at..self.fix_at + 24].copy_from_slice(&fix_bytes(fix));
-        let mask = if self.zero_mask {
-            [0; 4]
-        } else {
-            rng.u32(..).to_ne_bytes()
-        };
-        self.frame.clear();
-        write(&mut self.frame, Opcode::Binary, &self.payload, mask);
-        &self.frame
-    }
-}
-
-/// A fix as it travels (`struct Fix` of the schema): 24 bytes, little-endian.
-pub fn fix_bytes(fix: &Fix) -> [u8; 24] {
-    let mut bytes = [0; 24];
-    bytes[0..8].copy_from_slice(&fix.time_ms.to_le_bytes());
-    bytes[8..12].copy_from_slice(&fix.vehicle.to_le_bytes());
-    bytes[12..16].copy_from_slice(&fix.lat_e7.to_le_bytes());
-    bytes[16..20].copy_from_slice(&fix.lon_e7.to_le_bytes());
-    bytes[20..22].copy_from_slice(&fix.speed_cm_s.to_le_bytes());
-    bytes[22..24].copy_from_slice(&fix.heading_cdeg.to_le_bytes());
-    bytes
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use longhaul_codec::{MessageRef, decode};
     use proptest::prelude::*;
 
     /// What a server would send.
@@ -262,34 +189,6 @@ mod tests {
         ];
         for (bytes, expected) in cases {
             assert_eq!(parse(bytes), Err(*expected), "{bytes:02x?}");
-        }
-    }
-
-    #[test]
-    fn the_patched_frame_decodes_to_the_fix() {
-        let fix = Fix {
-            time_ms: 1_790_000_000_000,
-            vehicle: 0,
-            lat_e7: -1,
-            lon_e7: 133_000_000,
-            speed_cm_s: 65_535,
-            heading_cdeg: 9_000,
-        };
-        let mut rng = fastrand::Rng::with_seed(1);
-        for zero_mask in [true, false] {
-            let mut template = PositionFrame::new(zero_mask).unwrap();
-            let frame = template.patch(&fix, &mut rng).to_vec();
-            assert_eq!(usize::from(frame[1] & 0x7f), frame.len() - 6);
-            assert_eq!(template.bytes(), frame.len());
-            let payload: Vec<u8> = frame[6..]
-                .iter()
-                .zip(frame[2..6].iter().cycle())
-                .map(|(b, k)| b ^ k)
-                .collect();
-            match decode(&payload).unwrap() {
-                MessageRef::Position(position) => assert_eq!(Fix::from(position.fix()), fix),
-                other => panic!("not a position: {other:?}"),
-            }
         }
     }
 

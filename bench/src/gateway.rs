@@ -1,25 +1,18 @@
 //! The gateway under test: started by us, or already running.
 
-use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use tempfile::TempDir;
 
+use crate::dialect::Dialect;
+use crate::process::Process;
 use crate::provenance;
 use crate::tls::Certificate;
-
-const START_TIMEOUT: Duration = Duration::from_secs(20);
-const STOP_TIMEOUT: Duration = Duration::from_secs(15);
-/// How much of the gateway's log is shown when it does not start.
-const LOG_BYTES_SHOWN: usize = 2_000;
 
 /// How to start a gateway.
 #[derive(Clone, Debug)]
@@ -36,8 +29,10 @@ pub struct Spawn {
     pub arguments: Vec<String>,
 }
 
-/// A gateway that listens.
+/// A gateway that listens, or what it is compared with.
 pub struct Gateway {
+    /// What it speaks.
+    pub dialect: Dialect,
     /// Its data listener.
     pub target: SocketAddr,
     /// Its control listener, if known: metrics and readiness.
@@ -54,9 +49,7 @@ pub struct Gateway {
     pub pid: Option<u32>,
     /// How many shards it was started with, if known.
     pub shards: Option<usize>,
-    child: Option<Child>,
-    /// Lives as long as the gateway: its key, configuration and log.
-    directory: Option<TempDir>,
+    process: Option<Process>,
 }
 
 impl Gateway {
@@ -78,7 +71,6 @@ impl Gateway {
         provenance::gateway_is(&binary);
         let directory = TempDir::new()?;
         let key = directory.path().join("dev.key");
-        let log = directory.path().join("gateway.log");
         let [data, control] = free_ports()?;
         let mut command = Command::new(&binary);
         command.arg("run").arg("--dev").arg("--dev-key").arg(&key);
@@ -98,29 +90,36 @@ impl Gateway {
             command.arg("--config").arg(path);
         }
         command.args(&spawn.arguments);
-        let output = File::create(&log)?;
-        command
-            .stdin(Stdio::null())
-            .stdout(output.try_clone()?)
-            .stderr(output);
-        let child = command
-            .process_group(0)
-            .spawn()
-            .with_context(|| format!("starting {}", binary.display()))?;
-        let mut gateway = Self {
+        let mut process = Process::start("the gateway", command, directory)?;
+        process.await_ready(|| is_ready(control))?;
+        Ok(Self {
+            dialect: Dialect::Longhaul,
             target: data,
             control: Some(control),
             host: data.to_string(),
             path: "/v1".to_owned(),
             key,
             certificate,
-            pid: Some(child.id()),
+            pid: Some(process.pid()),
             shards: Some(spawn.shards),
-            child: Some(child),
-            directory: Some(directory),
-        };
-        gateway.await_ready(control)?;
-        Ok(gateway)
+            process: Some(process),
+        })
+    }
+
+    /// Another server, at `target`, that was started here and is held to `cores`.
+    pub fn peer(process: Process, dialect: Dialect, target: SocketAddr, cores: usize) -> Self {
+        Self {
+            dialect,
+            target,
+            control: None,
+            host: target.to_string(),
+            path: "/".to_owned(),
+            key: PathBuf::new(),
+            certificate: None,
+            pid: Some(process.pid()),
+            shards: Some(cores),
+            process: Some(process),
+        }
     }
 
     /// A gateway that runs already, at `ws://HOST:PORT[/PATH]`.
@@ -141,6 +140,7 @@ impl Gateway {
             .next()
             .with_context(|| format!("\"{host}\" has no address"))?;
         Ok(Self {
+            dialect: Dialect::Longhaul,
             target,
             control: None,
             host: host.to_owned(),
@@ -149,76 +149,28 @@ impl Gateway {
             certificate: None,
             pid,
             shards: None,
-            child: None,
-            directory: None,
+            process: None,
         })
-    }
-
-    fn await_ready(&mut self, control: SocketAddr) -> anyhow::Result<()> {
-        let began = Instant::now();
-        loop {
-            if let Some(child) = &mut self.child
-                && let Some(status) = child.try_wait()?
-            {
-                bail!("the gateway ended at once ({status}):\n{}", self.log_tail());
-            }
-            if is_ready(control) {
-                return Ok(());
-            }
-            if began.elapsed() > START_TIMEOUT {
-                bail!(
-                    "the gateway was not ready after {} s:\n{}",
-                    START_TIMEOUT.as_secs(),
-                    self.log_tail()
-                );
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
     }
 
     /// The end of a spawned gateway's log.
     pub fn log_tail(&self) -> String {
-        let Some(directory) = &self.directory else {
-            return String::new();
-        };
-        let log = std::fs::read(directory.path().join("gateway.log")).unwrap_or_default();
-        let from = log.len().saturating_sub(LOG_BYTES_SHOWN);
-        String::from_utf8_lossy(&log[from..]).into_owned()
+        self.process
+            .as_ref()
+            .map_or_else(String::new, Process::log_tail)
     }
 
     /// Whether a spawned gateway has ended by itself.
     pub fn has_ended(&mut self) -> bool {
-        self.child
-            .as_mut()
-            .is_some_and(|child| !matches!(child.try_wait(), Ok(None)))
-    }
-}
-
-impl Drop for Gateway {
-    fn drop(&mut self) {
-        let Some(child) = &mut self.child else { return };
-        if let Ok(pid) = i32::try_from(child.id()) {
-            // Fails only if it is gone, which is what is wanted.
-            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
-        }
-        let began = Instant::now();
-        while matches!(child.try_wait(), Ok(None)) {
-            if began.elapsed() > STOP_TIMEOUT {
-                eprintln!(
-                    "the gateway did not stop within {} s",
-                    STOP_TIMEOUT.as_secs()
-                );
-                let _ = child.kill();
-                let _ = child.wait();
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        self.process.as_mut().is_some_and(Process::has_ended)
     }
 }
 
 /// Two ports that are free now.
-fn free_ports() -> anyhow::Result<[SocketAddr; 2]> {
+///
+/// # Errors
+/// There are none.
+pub fn free_ports() -> anyhow::Result<[SocketAddr; 2]> {
     let listeners = [
         TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?,
         TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?,

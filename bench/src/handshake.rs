@@ -12,6 +12,7 @@ const ANSWER_BYTES_MAX: usize = 16 << 10;
 pub struct Handshake {
     host: String,
     path: String,
+    subprotocol: Option<&'static str>,
     nonce: String,
     accept: String,
 }
@@ -35,29 +36,41 @@ pub enum Refusal {
 }
 
 impl Handshake {
-    /// For upgrades of `path` at `host` (with its port).
+    /// For upgrades of `path` at `host` (with its port) to a gateway's subprotocol.
     pub fn new(host: &str, path: &str) -> Self {
+        Self::to(host, path, Some(SUBPROTOCOL))
+    }
+
+    /// The same, to any subprotocol or none.
+    pub fn to(host: &str, path: &str, subprotocol: Option<&'static str>) -> Self {
         let nonce = generate_key();
         let accept = derive_accept_key(nonce.as_bytes());
         Self {
             host: host.to_owned(),
             path: path.to_owned(),
+            subprotocol,
             nonce,
             accept,
         }
     }
 
-    /// The upgrade request.
+    /// The upgrade request; an empty token is left out.
     pub fn request(&self, token: &str) -> Vec<u8> {
         let Self {
             host, path, nonce, ..
         } = self;
-        format!(
+        let mut request = format!(
             "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {nonce}\r\n\
-             Sec-WebSocket-Protocol: {SUBPROTOCOL}\r\nAuthorization: Bearer {token}\r\n\r\n"
-        )
-        .into_bytes()
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {nonce}\r\n"
+        );
+        if let Some(subprotocol) = self.subprotocol {
+            request += &format!("Sec-WebSocket-Protocol: {subprotocol}\r\n");
+        }
+        if !token.is_empty() {
+            request += &format!("Authorization: Bearer {token}\r\n");
+        }
+        request += "\r\n";
+        request.into_bytes()
     }
 
     /// Checks the answer. `Some(length)` if it is complete and right, `None` if more bytes are needed.
@@ -89,11 +102,11 @@ impl Handshake {
             });
         }
         for (name, expected) in [
-            ("sec-websocket-accept", self.accept.as_str()),
-            ("sec-websocket-protocol", SUBPROTOCOL),
+            ("sec-websocket-accept", Some(self.accept.as_str())),
+            ("sec-websocket-protocol", self.subprotocol),
         ] {
             let found = header(&response, name);
-            if found.as_deref() != Some(expected) {
+            if found.as_deref() != expected {
                 return Err(Refusal::Invalid(format!(
                     "{name} is {found:?}, not {expected:?}"
                 )));

@@ -4,17 +4,17 @@
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use longhaul_codec::{AckKind, Encoder, Fix, MessageRef, decode};
 use socket2::Socket;
 
 use crate::audience::{Audience, Filter, Watch};
 use crate::clock::now_ns;
 use crate::connection::{Closed, Incoming, client_socket};
-use crate::frames::PositionFrame;
-use crate::handshake::Handshake;
+use crate::dialect::{Dialect, Heard, Speech, Who};
 use crate::job::{HoldTask, Job, Notice, Order, Ready, tell};
 use crate::pool::{Handler, OPENING_MAX, Pool, source_address};
+use crate::position::PositionFrame;
 use crate::schedule::synthetic_id;
 use crate::subscribe::{self, Wanted};
 use crate::token::{Mint, Role};
@@ -27,6 +27,15 @@ const TURN: Duration = Duration::from_millis(10);
 /// How long nothing may happen before the rest counts as failed.
 const SETUP_NS: u64 = 15_000_000_000;
 const REASONS_MAX: usize = 4;
+/// What each vehicle reports, once.
+const FIX: Fix = Fix {
+    time_ms: 0,
+    vehicle: 0,
+    lat_e7: 524_000_000,
+    lon_e7: 135_000_000,
+    speed_cm_s: 0,
+    heading_cdeg: 0,
+};
 
 /// Runs a [`HoldTask`] in this process.
 ///
@@ -76,14 +85,17 @@ fn hold_bare(job: &Job, task: &HoldTask, orders: &Receiver<Order>) -> anyhow::Re
 }
 
 fn hold(job: &Job, task: &HoldTask, role: Role, orders: &Receiver<Order>) -> anyhow::Result<()> {
-    let mint = Mint::from_file(&job.key)?;
+    let mint = match job.dialect {
+        Dialect::Longhaul => Some(Mint::from_file(&job.key)?),
+        _ => None,
+    };
     let mut pool = Pool::new(
         job.target,
-        Handshake::new(&job.host, &job.path),
+        job.dialect.handshake(&job.host, &job.path),
         task.first as usize,
     )?;
     pool.secure = job.secure()?;
-    let mut holders = Holders::new(task, role)?;
+    let mut holders = Holders::new(job.dialect, task, role)?;
     let began = now_ns();
     let (mut moved, mut told) = (began, began);
     let of = task.connections as usize;
@@ -95,7 +107,11 @@ fn hold(job: &Job, task: &HoldTask, role: Role, orders: &Receiver<Order>) -> any
                 Role::Vehicle => synthetic_id(number),
                 Role::Dashboard => format!("dashboard-{number}"),
             };
-            pool.open(&mint.token(&subject, role)?, &mut holders);
+            let token = match &mint {
+                Some(mint) => mint.token(&subject, role)?,
+                None => String::new(),
+            };
+            pool.open(&token, &mut holders);
             opened += 1;
         }
         let before = holders.ready + holders.closed;
@@ -150,9 +166,14 @@ fn hold(job: &Job, task: &HoldTask, role: Role, orders: &Receiver<Order>) -> any
 
 struct Holders {
     role: Role,
+    /// Number of the first, among all processes.
+    first: u32,
+    /// For a server that does not speak Longhaul's protocol.
+    speech: Option<Box<dyn Speech>>,
     audience: Audience,
     encoder: Encoder,
-    position: Vec<u8>,
+    position: PositionFrame,
+    rng: fastrand::Rng,
     acks: Vec<u32>,
     ready: usize,
     newly_ready: Vec<usize>,
@@ -161,28 +182,27 @@ struct Holders {
 }
 
 impl Holders {
-    fn new(task: &HoldTask, role: Role) -> anyhow::Result<Self> {
-        let fix = Fix {
-            lat_e7: 524_000_000,
-            lon_e7: 135_000_000,
-            ..Fix::default()
-        };
-        let frame = PositionFrame::new(true)?
-            .patch(&fix, &mut fastrand::Rng::new())
-            .to_vec();
+    fn new(dialect: Dialect, task: &HoldTask, role: Role) -> anyhow::Result<Self> {
+        let speech = dialect.speech(task.connections as usize);
+        if speech.is_some() && role != Role::Vehicle {
+            bail!("idle dashboards of other servers are not measured");
+        }
         let watches = match task.watch {
             Watch::Count(count) => Watch::Count(count.min(task.universe)),
             Watch::All => Watch::All,
         };
         Ok(Self {
             role,
+            first: task.first,
             audience: Audience {
                 vehicles: task.universe,
                 watches: vec![watches; task.connections as usize],
                 seed: task.seed.wrapping_add(u64::from(task.first)),
             },
             encoder: Encoder::new(),
-            position: frame,
+            position: PositionFrame::new(true)?,
+            rng: fastrand::Rng::with_seed(task.seed),
+            speech,
             acks: vec![0; task.connections as usize],
             ready: 0,
             newly_ready: Vec::new(),
@@ -201,16 +221,50 @@ impl Holders {
         self.ready += 1;
         self.newly_ready.push(id);
     }
+
+    /// A vehicle of a server that does not speak Longhaul's protocol.
+    fn foreign(
+        &mut self,
+        speech: &mut dyn Speech,
+        id: usize,
+        incoming: &Incoming<'_>,
+        reply: &mut Vec<u8>,
+    ) {
+        let vehicle = synthetic_id(self.first + id as u32);
+        let message = match incoming {
+            Incoming::Upgraded => return speech.hello(id, &Who::Vehicle(vehicle), reply),
+            Incoming::Message { message, .. } => message,
+            Incoming::Pong => return,
+        };
+        let mut ready = false;
+        speech.hear(id, message, reply, &mut |heard| match heard {
+            Heard::Ready => ready = true,
+            Heard::Report(_) => self.note("a vehicle was sent a report".to_owned()),
+            Heard::Fault(why) => self.note(why),
+        });
+        if ready {
+            let wrap = |message: &[u8], body: &mut Vec<u8>| speech.report(&vehicle, message, body);
+            let frame = self.position.wrapped(&FIX, &mut self.rng, wrap);
+            reply.extend_from_slice(frame);
+            self.is_ready(id);
+        }
+    }
 }
 
 impl Handler for Holders {
     fn incoming(&mut self, id: usize, incoming: Incoming<'_>, _now_ns: u64, reply: &mut Vec<u8>) {
+        if let Some(mut speech) = self.speech.take() {
+            self.foreign(&mut *speech, id, &incoming, reply);
+            self.speech = Some(speech);
+            return;
+        }
         let Incoming::Message { message, .. } = incoming else {
             return;
         };
         match decode(message) {
             Ok(MessageRef::Welcome(_)) if self.role == Role::Vehicle => {
-                reply.extend_from_slice(&self.position);
+                let frame = self.position.patch(&FIX, &mut self.rng);
+                reply.extend_from_slice(frame);
                 self.is_ready(id);
             }
             Ok(MessageRef::Welcome(welcome)) => {

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::audience::{Audience, Watch};
 use crate::cli::{GeneratorArgs, Idle, IdleRole, duration};
 use crate::crew::{BareListener, CONNECTIONS_PER_PROCESS, Crew};
+use crate::dialect::Dialect;
 use crate::gateway::Gateway;
 use crate::job::{HoldTask, Job, Load, Notice, Order, Ready, Task};
 use crate::metrics::Metrics;
@@ -370,6 +371,7 @@ impl Bench<'_> {
             ),
         };
         Job {
+            dialect: Dialect::Longhaul,
             target,
             host,
             path,
@@ -509,7 +511,11 @@ fn cpu_us(gateway: &Gateway) -> anyhow::Result<Option<u64>> {
     gateway.pid.map(usage::cpu_us).transpose()
 }
 
-fn await_held(crew: &mut Crew) -> anyhow::Result<(usize, Vec<String>)> {
+/// Waits for the end of a hold: how many connections were ended by the gateway, and why.
+///
+/// # Errors
+/// A generator process failed.
+pub fn await_held(crew: &mut Crew) -> anyhow::Result<(usize, Vec<String>)> {
     let (mut waiting, mut dropped, mut reasons) = (crew.len(), 0, Vec::new());
     while waiting > 0 {
         if let Some((

@@ -14,6 +14,7 @@ use crate::audience::{Audience, Watch};
 use crate::checker::{Counts, Epoch, Phase};
 use crate::churn::crowd::ChurnTask;
 use crate::churn::tally::Tally;
+use crate::dialect::Dialect;
 use crate::events::consume::{ConsumeTask, Consumed};
 use crate::events::publish::{PublishTask, Published};
 use crate::gateway::Gateway;
@@ -25,6 +26,8 @@ use crate::token::Role;
 /// The first line that a generator process reads.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Job {
+    /// What the server speaks; anything but Longhaul's protocol for loads and idle vehicles only.
+    pub dialect: Dialect,
     /// Where the gateway listens.
     pub target: SocketAddr,
     /// For the `Host` header.
@@ -54,6 +57,7 @@ impl Job {
         task: Task,
     ) -> Job {
         Job {
+            dialect: gateway.dialect,
             target: gateway.target,
             host: gateway.host.clone(),
             path: gateway.path.clone(),
@@ -102,6 +106,8 @@ pub struct LoadTask {
     pub audience: Audience,
     /// Which of them these processes have.
     pub share: Share,
+    /// Positions are masked as a real client does. Otherwise with zeros, which costs neither side anything.
+    pub masked: bool,
     /// Shortest time between two turns of the loop.
     pub pace: Duration,
     /// Time between two [`Notice::Progress`].

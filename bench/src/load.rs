@@ -9,13 +9,14 @@ use hdrhistogram::Histogram;
 use crate::checker::{Epoch, Phase};
 use crate::clients::Clients;
 use crate::clock::now_ns;
-use crate::frames::{self, Opcode, PositionFrame};
-use crate::handshake::Handshake;
+use crate::dialect::Dialect;
+use crate::frames::{self, Opcode};
 use crate::job::{
     DashboardProgress, Done, Job, Load, LoadTask, Notice, Order, Percentiles, Progress, Ready,
     add_pairs, pairs, tell,
 };
 use crate::pool::{OPENING_MAX, Pool};
+use crate::position::PositionFrame;
 use crate::schedule::{Plan, Synthetic};
 use crate::timeline::{Excerpt, Timeline};
 use crate::token::{Mint, Role};
@@ -106,7 +107,7 @@ impl<'a, P: Plan> Engine<'a, P> {
     }
 
     fn new(job: &'a Job, task: &'a LoadTask, plan: &'a P) -> anyhow::Result<Self> {
-        let LoadTask { audience, load, .. } = task;
+        let LoadTask { audience, .. } = task;
         let watchers = audience.watchers(task.share.dashboards.clone());
         let last_due_ns = (0..plan.vehicles())
             .filter_map(|v| {
@@ -123,7 +124,7 @@ impl<'a, P: Plan> Engine<'a, P> {
             .sum();
         let busy = deliveries as f64 / job.processes as f64 / seconds > UNSAMPLED_PER_SECOND_MAX;
         let sample_every = if busy { SAMPLE_EVERY } else { 1 };
-        let clients = Clients::new(
+        let mut clients = Clients::new(
             plan,
             audience,
             &task.share,
@@ -131,6 +132,7 @@ impl<'a, P: Plan> Engine<'a, P> {
             job.processes,
             sample_every,
         )?;
+        clients.speak(job.dialect)?;
         let connections = clients.vehicles.len() + clients.dashboards.len();
         let closely = clients
             .dashboards
@@ -147,7 +149,7 @@ impl<'a, P: Plan> Engine<'a, P> {
             });
         let mut pool = Pool::new(
             job.target,
-            Handshake::new(&job.host, &job.path),
+            job.dialect.handshake(&job.host, &job.path),
             job.process * connections,
         )?;
         pool.receive_buffer_bytes = task.share.receive_buffer_bytes;
@@ -157,8 +159,7 @@ impl<'a, P: Plan> Engine<'a, P> {
             task,
             plan,
             pool,
-            // A zero mask costs neither side anything; a replay is small enough to mask as a real client does.
-            frame: PositionFrame::new(matches!(load, Load::Fanout { .. }))?,
+            frame: PositionFrame::new(!task.masked)?,
             rng: fastrand::Rng::with_seed(audience.seed),
             sent: vec![0; clients.vehicles.len()],
             closely: closely.collect(),
@@ -174,7 +175,14 @@ impl<'a, P: Plan> Engine<'a, P> {
     /// Connects all vehicles, then all dashboards, and waits until each has what it needs.
     fn connect(&mut self) -> anyhow::Result<()> {
         let began = now_ns();
-        let mint = Mint::from_file(&self.job.key)?;
+        let mint = match self.job.dialect {
+            Dialect::Longhaul => Some(Mint::from_file(&self.job.key)?),
+            _ => None,
+        };
+        let token = |subject: &str, role| match &mint {
+            Some(mint) => mint.token(subject, role),
+            None => Ok(String::new()),
+        };
         let vehicles = self.clients.vehicles.len();
         let of = vehicles + self.clients.dashboards.len();
         let mut told = began;
@@ -187,11 +195,11 @@ impl<'a, P: Plan> Engine<'a, P> {
                     let token = match opened.checked_sub(vehicles) {
                         None => {
                             let vehicle = self.clients.vehicles[opened];
-                            mint.token(&self.plan.id(vehicle), Role::Vehicle)?
+                            token(&self.plan.id(vehicle), Role::Vehicle)?
                         }
                         Some(at) => {
                             let dashboard = self.clients.dashboards[at];
-                            mint.token(&format!("dashboard-{dashboard}"), Role::Dashboard)?
+                            token(&format!("dashboard-{dashboard}"), Role::Dashboard)?
                         }
                     };
                     self.pool.open(&token, &mut self.clients);
@@ -370,10 +378,20 @@ impl<'a, P: Plan> Engine<'a, P> {
                 continue;
             }
             let id = (update.vehicle / processes) as usize;
-            let fix = self
+            let mut fix = self
                 .plan
                 .fix(update.vehicle, update.sequence, epoch.wall_ms);
-            let frame = self.frame.patch(&fix, &mut self.rng);
+            let frame = match self.clients.speech() {
+                None => self.frame.patch(&fix, &mut self.rng),
+                Some(speech) => {
+                    fix.vehicle = update.vehicle;
+                    let vehicle = self.plan.id(update.vehicle);
+                    let wrap = |message: &[u8], body: &mut Vec<u8>| {
+                        speech.report(&vehicle, message, body);
+                    };
+                    self.frame.wrapped(&fix, &mut self.rng, wrap)
+                }
+            };
             let Some(at_once) = self.pool.send(id, frame, &mut self.clients) else {
                 continue;
             };

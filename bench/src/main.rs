@@ -6,11 +6,12 @@
 //! - What is sent, and when: [`schedule`] (open loop, synthetic), [`timeline`] (a [`trace`]). Who watches: [`audience`].
 //! - A generator: [`load`] (its loop), [`clients`] (what its connections say), [`hold`] (idle connections),
 //!   [`storm::herd`] (all at once), [`churn::crowd`] (random lives), [`events::publish`] and [`events::consume`] (events
-//!   with QoS 1), on [`pool`], [`connection`], [`handshake`], [`frames`], [`subscribe`] and [`token`].
+//!   with QoS 1), on [`pool`], [`connection`], [`handshake`], [`frames`], [`position`], [`subscribe`] and [`token`].
+//! - What other servers want around the same messages: [`dialect`].
 //! - What arrived: [`checker`] on [`seen`], [`resume`] after a stop. What it cost: [`usage`], [`metrics`]. What became of
 //!   it: [`report`], [`checks`].
 //! - The subcommands: [`fanout`], [`replay`], [`slow`], [`storm`], [`events`] (through [`run`] and [`desk`]), [`idle`],
-//!   [`churn`], [`attack`], [`tls`]; what the user sees: [`view`], [`live`].
+//!   [`churn`], [`attack`], [`tls`], [`peers`]; what the user sees: [`view`], [`live`].
 //! - What becomes of results: [`provenance`] and [`seconds`] are in each of them; [`page`] and [`compare`] read them back,
 //!   by [`results`] and [`figures`]. What they say of other sizes: [`calibrate`], [`capacity`].
 #![forbid(unsafe_code)]
@@ -29,6 +30,7 @@ mod compare;
 mod connection;
 mod crew;
 mod desk;
+mod dialect;
 mod events;
 mod fanout;
 mod figures;
@@ -42,7 +44,10 @@ mod live;
 mod load;
 mod metrics;
 mod page;
+mod peers;
 mod pool;
+mod position;
+mod process;
 mod provenance;
 mod replay;
 mod report;
@@ -95,6 +100,7 @@ fn main() -> ExitCode {
         Command::Slow(args) => with_signals(|interrupted| slow::run(&args, interrupted)),
         Command::Attack(args) => with_signals(|interrupted| attack::run(&args, interrupted)),
         Command::Tls(args) => with_signals(|interrupted| tls::run(&args, interrupted)),
+        Command::Peers(args) => with_signals(|interrupted| peers::run(&args, interrupted)),
         Command::Events(args) => with_signals(|interrupted| events::run(&args, interrupted)),
         Command::Calibrate(args) => with_signals(|interrupted| calibrate::run(&args, interrupted)),
         Command::Plan(args) => capacity::run(&args),

@@ -61,18 +61,28 @@ pub struct Report {
     pub lost: u64,
     /// The part of `lost` where a newer update of the vehicle reached the dashboard.
     pub conflated: u64,
-    wrong: u64,
-    duplicates: u64,
-    out_of_order: u64,
-    corrupted: u64,
+    /// Updates that a filter does not allow.
+    pub wrong: u64,
+    /// Updates delivered twice.
+    pub duplicates: u64,
+    /// Updates that came after a newer one.
+    pub out_of_order: u64,
+    /// Updates that are not what was sent.
+    pub corrupted: u64,
     unnamed: u64,
     snapshot: u64,
+    /// Frames received.
     pub frames: u64,
+    /// Bytes received.
     pub bytes_out: u64,
-    gateway_cpu_us_per_inbound: Option<f64>,
-    gateway_cpu_us_per_delivery: Option<f64>,
+    /// User and system time, in microseconds.
+    pub gateway_cpu_us_per_inbound: Option<f64>,
+    /// The same time by another count.
+    pub gateway_cpu_us_per_delivery: Option<f64>,
+    /// Of one core.
     pub gateway_cpu_percent: Option<f64>,
     gateway_rss_bytes: Option<u64>,
+    /// From due to received.
     pub latency_us: Percentiles,
     /// One in how many deliveries is in the percentiles; `max` is of all.
     latency_sampled_one_in: u32,
@@ -80,19 +90,21 @@ pub struct Report {
     pub seconds: f64,
     shards: Option<usize>,
     /// From due to sent, without sends that the gateway held up.
-    send_late_us: Percentiles,
+    pub send_late_us: Percentiles,
     /// Sends that the gateway held up by not reading.
     sends_blocked: u64,
     /// Vehicles of which it is not known whether the gateway read all that they sent.
-    unconfirmed: usize,
+    pub unconfirmed: usize,
     /// Connections that ended during the run.
     pub disconnected: usize,
-    errors: u64,
-    reasons: Vec<String>,
+    /// `Error` messages, and messages that make no sense.
+    pub errors: u64,
+    /// Why connections ended and what errors said, the first few.
+    pub reasons: Vec<String>,
     names_missing: usize,
     generator_processes: usize,
     /// Of the busiest process, while sending.
-    generator_cpu_percent: f64,
+    pub generator_cpu_percent: f64,
     /// The generator could not keep its own schedule: latencies are its, not the gateway's.
     pub generator_limited: bool,
     interrupted: bool,

@@ -114,6 +114,8 @@ impl Run {
             load: self.load.clone(),
             audience: self.audience.clone(),
             share: share.clone(),
+            // A replay is small enough for it.
+            masked: args.mask || matches!(self.load, Load::Replay { .. }),
             pace: Duration::from_micros(args.pace_us),
             progress,
         };

@@ -16,6 +16,38 @@ pub fn cpu_us(pid: u32) -> anyhow::Result<u64> {
     cpu_us_in(&format!("/proc/{pid}/stat"))
 }
 
+/// User and system time of a process and all processes under it, in microseconds; of those that ended, too, if they were
+/// waited for.
+///
+/// # Errors
+/// No such process.
+pub fn family_cpu_us(pid: u32) -> anyhow::Result<u64> {
+    let path = format!("/proc/{pid}/stat");
+    let stat = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+    let ticks = parse_family_ticks(&stat).ok_or_else(|| anyhow!("{path} has an unknown form"))?;
+    let own = ticks * 1_000_000 / TICKS_PER_SECOND;
+    // A child that ends meanwhile is not counted now, and next time in its parent.
+    let children = children(pid)
+        .into_iter()
+        .filter_map(|child| family_cpu_us(child).ok());
+    Ok(own + children.sum::<u64>())
+}
+
+/// The processes that the threads of a process have started.
+fn children(pid: u32) -> Vec<u32> {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return Vec::new();
+    };
+    threads
+        .filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("children")).ok())
+        .flat_map(|list| {
+            list.split_ascii_whitespace()
+                .filter_map(|child| child.parse().ok())
+                .collect::<Vec<u32>>()
+        })
+        .collect()
+}
+
 /// User and system time of one thread of a process, in microseconds.
 ///
 /// # Errors
@@ -48,12 +80,25 @@ fn cpu_us_in(path: &str) -> anyhow::Result<u64> {
         .ok_or_else(|| anyhow!("{path} has an unknown form"))
 }
 
-/// Fields 14 and 15, counted after the command's closing parenthesis (the command may contain anything).
+/// Fields 14 and 15: user and system time.
 fn parse_cpu_ticks(stat: &str) -> Option<u64> {
-    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
-    let user: u64 = fields.next()?.parse().ok()?;
-    let system: u64 = fields.next()?.parse().ok()?;
-    Some(user + system)
+    sum_of_ticks(stat, 2)
+}
+
+/// The same with fields 16 and 17: those of children that have ended.
+fn parse_family_ticks(stat: &str) -> Option<u64> {
+    sum_of_ticks(stat, 4)
+}
+
+/// The sum of so many fields from the 14th on, counted after the command's closing parenthesis (the command may contain
+/// anything).
+fn sum_of_ticks(stat: &str, fields: usize) -> Option<u64> {
+    let rest = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
+    let values: Vec<u64> = rest
+        .take(fields)
+        .map_while(|field| field.parse().ok())
+        .collect();
+    (values.len() == fields).then(|| values.iter().sum())
 }
 
 /// Bytes that a process has caused to be written to disks.
@@ -90,6 +135,37 @@ pub fn resident(pid: u32) -> anyhow::Result<Resident> {
         total: field("VmRSS:")?,
         anonymous: field("RssAnon:")?,
     })
+}
+
+/// Memory of a process and all processes under it, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Resident: what several processes share counts for each.
+    pub rss: u64,
+    /// What several processes share is divided among them.
+    pub pss: u64,
+}
+
+/// Memory of a process and all processes under it.
+///
+/// # Errors
+/// No such process, or somebody else's.
+pub fn family_memory(pid: u32) -> anyhow::Result<Held> {
+    let path = format!("/proc/{pid}/smaps_rollup");
+    let rollup = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+    let field =
+        |name| kilobytes(&rollup, name).ok_or_else(|| anyhow!("{path} does not say {name}"));
+    let mut sum = Held {
+        rss: field("Rss:")?,
+        pss: field("Pss:")?,
+    };
+    for child in children(pid) {
+        // One that ends meanwhile holds nothing.
+        let held = family_memory(child).unwrap_or_default();
+        sum.rss += held.rss;
+        sum.pss += held.pss;
+    }
+    Ok(sum)
 }
 
 /// The kernel's slab memory, of the whole system, in bytes.
@@ -158,12 +234,44 @@ pub fn raise_open_files() -> anyhow::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
 
     #[test]
     fn cpu_time_is_found_behind_any_command_name() {
         let stat = "7 (a) b) c) S 1 2 3 4 5 6 7 8 9 10 120 30 0 0 20 0 1 0 100";
         assert_eq!(parse_cpu_ticks(stat), Some(150));
         assert_eq!(parse_cpu_ticks("nonsense"), None);
+        let stat = "7 (a) S 1 2 3 4 5 6 7 8 9 10 120 30 5 6 20 0 1 0 100";
+        assert_eq!(parse_family_ticks(stat), Some(161));
+        assert_eq!(
+            parse_family_ticks("7 (a) S 1 2 3 4 5 6 7 8 9 10 120 30 5"),
+            None
+        );
+    }
+
+    /// A shell whose child burns time.
+    #[test]
+    fn children_are_counted_with_their_parent() {
+        // Should this test fail, the limit ends them.
+        let script = "ulimit -t 20; ( while :; do :; done ) & read ready";
+        let mut shell = std::process::Command::new("sh")
+            .args(["-c", script])
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let pid = shell.id();
+        while family_cpu_us(pid).unwrap() < 50_000 {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        assert!(cpu_us(pid).unwrap() < 50_000);
+        let child = children(pid)[0];
+        let held = family_memory(pid).unwrap();
+        assert!(held.rss > family_memory(child).unwrap().rss && held.rss >= held.pss);
+        let child = Pid::from_raw(i32::try_from(child).unwrap());
+        kill(child, Signal::SIGKILL).unwrap();
+        shell.kill().unwrap();
+        shell.wait().unwrap();
     }
 
     #[test]

@@ -66,6 +66,7 @@ pub trait View {
 
 /// Plain lines on standard error.
 pub struct Lines {
+    server: &'static str,
     last: Progress,
     told: Option<Instant>,
 }
@@ -73,7 +74,13 @@ pub struct Lines {
 impl Lines {
     /// A view that has shown nothing yet.
     pub fn new() -> Self {
+        Self::naming("gateway")
+    }
+
+    /// The same, where the server is no gateway.
+    pub fn naming(server: &'static str) -> Self {
         Self {
+            server,
             last: Progress::default(),
             told: None,
         }
@@ -111,8 +118,9 @@ impl View for Lines {
             return Ok(());
         }
         let rate = |now: u64, before: u64| grouped(((now - before) as f64 / span) as u64);
-        let cores =
-            gateway_cores.map_or_else(String::new, |cores| format!("  gateway {cores:.2} cores"));
+        let cores = gateway_cores.map_or_else(String::new, |cores| {
+            format!("  {} {cores:.2} cores", self.server)
+        });
         eprintln!(
             "{:>4.0} s  in {}/s  out {}/s  {}{cores}  generator {:.2} cores",
             progress.elapsed.as_secs_f64(),

@@ -11,10 +11,11 @@ use serde::{Deserialize, Serialize};
 use super::hearing::{Away, Hearing, State};
 use super::life::{Act, Life};
 use crate::clock::{now_ns, wall_ms};
-use crate::frames::{self, Opcode, PositionFrame};
+use crate::frames::{self, Opcode};
 use crate::handshake::Handshake;
 use crate::job::{Job, Notice, Order, tell};
 use crate::pool::Pool;
+use crate::position::PositionFrame;
 use crate::token::{Mint, Role};
 
 const TURN: Duration = Duration::from_millis(5);

@@ -5,10 +5,10 @@ use std::ops::Range;
 use longhaul_codec::{MessageRef, decode};
 
 use super::tally::Tally;
-use crate::clients::read_fix;
 use crate::connection::{Closed, Incoming};
 use crate::handshake::Refusal;
 use crate::pool::Handler;
+use crate::position::read_fix;
 
 /// A vehicle whose connection was replaced by another of the same vehicle must not come back at once.
 const TAKEN_OVER: u16 = 4_502;
