@@ -15,8 +15,8 @@ pub const SEATS_PER_LEAF: u64 = LEAF as u64;
 pub const SEAT_LEAF_BYTES: u64 = leaf_bytes::<Seat>();
 /// Neighbouring vehicles whose watchers lie in one page of the index. A page exists while one of them is watched.
 pub const VEHICLES_PER_PAGE: u64 = PAGE as u64;
-/// A page with its share of the leaf that it lies in, and the room for entries that it keeps.
-pub const PAGE_BYTES: u64 = leaf_bytes::<Page>() / SEATS_PER_LEAF + 4 * ENTRY_BYTES;
+/// A page with its share of the leaf that it lies in, and the room for entries that it keeps: half a chunk.
+pub const PAGE_BYTES: u64 = leaf_bytes::<Page>() / SEATS_PER_LEAF + 32 * ENTRY_BYTES;
 /// Groups whose entries share a page.
 pub const GROUPS_PER_BANK: u64 = 1 << 16;
 /// Scratch space of routing, of a shard whose ticks are as busy as can be.
@@ -28,7 +28,7 @@ const ENTRY_BYTES: u64 = size_of::<u16>() as u64;
 /// A group with a filter of its own, of `watched` vehicles with numbers below `vehicles`, and its entries in the index.
 #[must_use]
 pub fn group(watched: u64, vehicles: u64) -> u64 {
-    // Lists of watchers grow by an eighth.
+    // And an eighth for pointers to chunks of entries.
     let entries = watched.saturating_mul(ENTRY_BYTES);
     groups::BYTES_EACH
         .saturating_add(filter(watched, vehicles))

@@ -5,7 +5,7 @@
 
 use roaring::RoaringBitmap;
 
-use crate::page::{PAGE, Page};
+use crate::page::{List, PAGE, Page};
 use crate::sparse::Sparse;
 use crate::{GroupId, VehicleIndex};
 
@@ -131,10 +131,10 @@ impl Index {
 impl Bank {
     /// The lower 16 bits of the groups that watch `vehicle`; nothing for one that was never heard of.
     #[inline]
-    pub(crate) fn watchers(&self, vehicle: VehicleIndex) -> &[u16] {
+    pub(crate) fn watchers(&self, vehicle: VehicleIndex) -> List<'_> {
         match self.pages.get(vehicle.0 / PAGE) {
             Some(page) => page.list(place(vehicle)),
-            None => &[],
+            None => List::EMPTY,
         }
     }
 }
@@ -159,7 +159,9 @@ mod tests {
             .banks()
             .flat_map(|(first, bank)| {
                 let low = bank.watchers(VehicleIndex(vehicle));
-                low.iter().map(move |&low| first + u32::from(low))
+                low.slices()
+                    .flatten()
+                    .map(move |&low| first + u32::from(low))
             })
             .collect();
         groups.sort_unstable();

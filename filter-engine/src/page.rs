@@ -1,75 +1,238 @@
-//! The index's unit of storage: the watchers of 8 neighbouring vehicles in one buffer.
+//! The index's unit of storage: the watchers of 8 neighbouring vehicles.
 //!
 //! A `Vec` per vehicle would cost 24 bytes and an allocation for a list that often holds a dozen 2-byte
 //! entries. Here the lists of 8 vehicles lie back to back, and the order within a list means nothing. So a
 //! place is opened in one list by moving a single entry from the front to the back of each list behind
 //! it, and closed the other way round: at most 7 moves, however long the lists are.
 //!
-//! A page is one cache line, so that finding a list costs one miss.
+//! A page is one cache line, so that finding a list costs one miss. Many watchers lie in chunks of one size: buffers that
+//! grow leave others of their old sizes behind, half used, which with all pages growing at once was as much again.
 
 /// Vehicles per page.
 pub(crate) const PAGE: u32 = 8;
+/// Entries per chunk: 128 bytes.
+const CHUNK: usize = 64;
+/// A page with so few has them in one buffer again.
+const FEW: usize = CHUNK / 2;
 
-#[derive(Debug, Default)]
+type Chunk = Box<[u16; CHUNK]>;
+
+#[derive(Debug)]
 #[repr(align(64))]
 pub(crate) struct Page {
-    /// Where each vehicle's list starts in `watchers`; it ends where the next one starts.
-    starts: [u32; PAGE as usize + 1],
-    watchers: Vec<u16>,
+    /// Where each vehicle's list ends; the next one starts there.
+    ends: [u32; PAGE as usize],
+    watchers: Watchers,
+}
+
+#[derive(Debug)]
+enum Watchers {
+    Few(Vec<u16>),
+    /// All of them full but the last.
+    Many(Vec<Chunk>),
+}
+
+/// The watchers of a vehicle.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum List<'a> {
+    One(&'a [u16]),
+    Chunks {
+        chunks: &'a [Chunk],
+        start: usize,
+        end: usize,
+    },
+}
+
+impl<'a> List<'a> {
+    pub(crate) const EMPTY: List<'static> = List::One(&[]);
+
+    pub(crate) fn len(self) -> usize {
+        match self {
+            List::One(list) => list.len(),
+            List::Chunks { start, end, .. } => end - start,
+        }
+    }
+
+    pub(crate) fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    /// One of them, if there is one.
+    #[inline]
+    pub(crate) fn first(self) -> Option<u16> {
+        match self {
+            List::One(list) => list.first().copied(),
+            List::Chunks { chunks, start, end } => {
+                (start < end).then(|| chunks[start / CHUNK][start % CHUNK])
+            }
+        }
+    }
+
+    /// All of them, slice by slice.
+    #[inline]
+    pub(crate) fn slices(self) -> impl Iterator<Item = &'a [u16]> {
+        let (one, chunks, start, end) = match self {
+            List::One(list) => (Some(list), &[][..], 0, 0),
+            List::Chunks { chunks, start, end } => (None, chunks, start, end),
+        };
+        let numbers = start / CHUNK..end.div_ceil(CHUNK);
+        one.into_iter().chain(numbers.map(move |number| {
+            let first = number * CHUNK;
+            &chunks[number][start.saturating_sub(first)..(end - first).min(CHUNK)]
+        }))
+    }
+
+    /// Where `watcher` is.
+    fn position(self, watcher: u16) -> Option<usize> {
+        let mut before = 0;
+        for slice in self.slices() {
+            if let Some(at) = position(slice, watcher) {
+                return Some(before + at);
+            }
+            before += slice.len();
+        }
+        None
+    }
+}
+
+impl Default for Page {
+    fn default() -> Self {
+        Self {
+            ends: [0; PAGE as usize],
+            watchers: Watchers::Few(Vec::new()),
+        }
+    }
 }
 
 impl Page {
     /// The watchers of the vehicle at `place` in this page, in no order.
     #[inline]
-    pub(crate) fn list(&self, place: usize) -> &[u16] {
-        &self.watchers[self.starts[place] as usize..self.starts[place + 1] as usize]
+    pub(crate) fn list(&self, place: usize) -> List<'_> {
+        let (start, end) = (self.start(place), self.ends[place] as usize);
+        match &self.watchers {
+            Watchers::Few(watchers) => List::One(&watchers[start..end]),
+            Watchers::Many(chunks) => List::Chunks { chunks, start, end },
+        }
+    }
+
+    #[inline]
+    fn start(&self, place: usize) -> usize {
+        place.checked_sub(1).map_or(0, |before| self.ends[before]) as usize
+    }
+
+    fn len(&self) -> usize {
+        self.ends[PAGE as usize - 1] as usize
     }
 
     /// Adds a watcher that the list does not have yet.
     pub(crate) fn insert(&mut self, place: usize, watcher: u16) {
-        if self.watchers.len() == self.watchers.capacity() {
-            self.watchers.reserve_exact(slack(self.watchers.len()));
-        }
-        let mut hole = self.watchers.len();
-        self.watchers.push(watcher);
-        let (starts, end) = self.starts.split_at_mut(PAGE as usize);
-        end[0] += 1;
-        for start in starts[place + 1..].iter_mut().rev() {
-            let front = *start as usize;
-            self.watchers[hole] = self.watchers[front];
+        let mut hole = self.len();
+        self.watchers.push(hole, watcher);
+        let (behind, last) = self.ends[place..].split_at_mut(PAGE as usize - 1 - place);
+        last[0] += 1;
+        for end in behind.iter_mut().rev() {
+            let front = *end as usize;
+            self.watchers.copy(front, hole);
             hole = front;
-            *start += 1;
+            *end += 1;
         }
-        self.watchers[hole] = watcher;
+        self.watchers.set(hole, watcher);
     }
 
     /// Removes a watcher; false if the list does not have it.
     pub(crate) fn remove(&mut self, place: usize, watcher: u16) -> bool {
-        let Some(at) = position(self.list(place), watcher) else {
+        let Some(at) = self.list(place).position(watcher) else {
             return false;
         };
-        let mut hole = self.starts[place] as usize + at;
-        for end in &mut self.starts[place + 1..] {
+        let mut hole = self.start(place) + at;
+        for end in &mut self.ends[place..] {
             *end -= 1;
             let last = *end as usize;
-            self.watchers[hole] = self.watchers[last];
+            self.watchers.copy(last, hole);
             hole = last;
         }
-        self.watchers.pop();
-        let roomy = self.watchers.len() + 2 * slack(self.watchers.len());
-        if self.watchers.capacity() > roomy {
-            self.watchers.shrink_to(roomy);
-        }
+        self.watchers.truncate(self.len());
         true
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.watchers.is_empty()
+        self.len() == 0
     }
 
-    /// Entries that fit without asking for memory.
+    /// Memory that is kept, in entries.
     pub(crate) fn capacity(&self) -> usize {
-        self.watchers.capacity()
+        match &self.watchers {
+            Watchers::Few(watchers) => watchers.capacity(),
+            Watchers::Many(chunks) => {
+                chunks.len() * CHUNK + chunks.capacity() * size_of::<Chunk>() / size_of::<u16>()
+            }
+        }
+    }
+}
+
+impl Watchers {
+    /// Adds one behind the `len` that there are.
+    fn push(&mut self, len: usize, watcher: u16) {
+        match self {
+            Self::Few(watchers) if len < CHUNK => {
+                if len == watchers.capacity() {
+                    watchers.reserve_exact(SLACK);
+                }
+                watchers.push(watcher);
+            }
+            Self::Few(watchers) => {
+                let mut chunk = Box::new([0; CHUNK]);
+                chunk.copy_from_slice(watchers);
+                let mut next = Box::new([0; CHUNK]);
+                next[0] = watcher;
+                *self = Self::Many(vec![chunk, next]);
+            }
+            Self::Many(chunks) => {
+                if len == chunks.len() * CHUNK {
+                    if chunks.len() == chunks.capacity() {
+                        chunks.reserve_exact(SLACK);
+                    }
+                    chunks.push(Box::new([0; CHUNK]));
+                }
+                chunks[len / CHUNK][len % CHUNK] = watcher;
+            }
+        }
+    }
+
+    /// Keeps the first `len`.
+    fn truncate(&mut self, len: usize) {
+        match self {
+            Self::Few(watchers) => {
+                watchers.truncate(len);
+                if watchers.capacity() > len + 2 * SLACK {
+                    watchers.shrink_to(len + 2 * SLACK);
+                }
+            }
+            Self::Many(chunks) if len <= FEW => {
+                *self = Self::Few(chunks[0][..len].to_vec());
+            }
+            Self::Many(chunks) => {
+                chunks.truncate(len.div_ceil(CHUNK));
+                if chunks.capacity() > 4 * chunks.len() {
+                    chunks.shrink_to(2 * chunks.len());
+                }
+            }
+        }
+    }
+
+    fn set(&mut self, at: usize, watcher: u16) {
+        match self {
+            Self::Few(watchers) => watchers[at] = watcher,
+            Self::Many(chunks) => chunks[at / CHUNK][at % CHUNK] = watcher,
+        }
+    }
+
+    fn copy(&mut self, from: usize, to: usize) {
+        let watcher = match self {
+            Self::Few(watchers) => watchers[from],
+            Self::Many(chunks) => chunks[from / CHUNK][from % CHUNK],
+        };
+        self.set(to, watcher);
     }
 }
 
@@ -87,11 +250,8 @@ fn position(list: &[u16], watcher: u16) -> Option<usize> {
     Some(start + within)
 }
 
-/// How much room to add to `len` entries: an eighth, not as much again. Entries are most of what a
-/// dashboard costs, and the copying is still paid for by the entries that were added.
-fn slack(len: usize) -> usize {
-    (len / 8).max(4)
-}
+/// Room that a buffer of few is given at a time.
+const SLACK: usize = 4;
 
 const _: () = assert!(size_of::<Option<Page>>() == 64);
 
@@ -115,11 +275,13 @@ mod tests {
     proptest! {
         #[test]
         fn a_page_is_eight_sets(
-            history in prop::collection::vec((0..PAGE as usize, 0_u16..6), 0..400)
+            watchers in prop_oneof![Just(6_u16), Just(40), Just(300)],
+            history in prop::collection::vec((0..PAGE as usize, any::<u16>()), 0..1_500),
         ) {
             let mut page = Page::default();
             let mut model = vec![BTreeSet::new(); PAGE as usize];
             for (place, watcher) in history {
+                let watcher = watcher % watchers;
                 if model[place].insert(watcher) {
                     page.insert(place, watcher);
                 } else {
@@ -127,13 +289,20 @@ mod tests {
                     prop_assert!(page.remove(place, watcher));
                     prop_assert!(!page.remove(place, watcher));
                 }
-                for (place, expected) in model.iter().enumerate() {
-                    let list = page.list(place);
-                    prop_assert_eq!(list.len(), expected.len());
-                    prop_assert_eq!(&list.iter().copied().collect::<BTreeSet<_>>(), expected);
-                }
-                prop_assert_eq!(page.is_empty(), model.iter().all(BTreeSet::is_empty));
+                let (list, expected) = (page.list(place), &model[place]);
+                prop_assert_eq!(list.len(), expected.len());
+                prop_assert_eq!(list.first().is_some(), !expected.is_empty());
+                let kept = page.capacity();
+                prop_assert!(kept <= page.len() * 3 / 2 + 2 * CHUNK, "{kept} for {}", page.len());
             }
+            for (place, expected) in model.iter().enumerate() {
+                let list = page.list(place);
+                let told: Vec<u16> = list.slices().flatten().copied().collect();
+                prop_assert_eq!(told.len(), expected.len());
+                prop_assert_eq!(list.len(), expected.len());
+                prop_assert_eq!(&told.into_iter().collect::<BTreeSet<_>>(), expected);
+            }
+            prop_assert_eq!(page.is_empty(), model.iter().all(BTreeSet::is_empty));
         }
     }
 }

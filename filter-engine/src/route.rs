@@ -9,6 +9,7 @@ use std::hint::black_box;
 
 use crate::groups::Groups;
 use crate::index::{Bank, Index};
+use crate::page::List;
 use crate::{FleetId, GroupId, SubscriberId, VehicleIndex};
 
 /// Matches that are held at once, give or take one vehicle's watchers: it bounds the scratch space to a
@@ -108,7 +109,7 @@ impl Scratch {
         bank: &Bank,
         dirty: &'a [VehicleIndex],
     ) -> &'a [VehicleIndex] {
-        let mut lists: [&[u16]; LOOK_AHEAD] = [&[]; LOOK_AHEAD];
+        let mut lists = [List::EMPTY; LOOK_AHEAD];
         let counts = &mut self.counts[first as usize..];
         let mut rest = dirty;
         while !rest.is_empty() {
@@ -122,14 +123,16 @@ impl Scratch {
                 if self.matches.len() >= MATCHES_PER_BATCH_MAX {
                     return &rest[done..];
                 }
-                self.matches.extend(list.iter().map(|&group| {
-                    let count = &mut counts[usize::from(group)];
-                    *count += 1;
-                    if *count == 2 {
-                        self.several.push(group);
-                    }
-                    (group, vehicle)
-                }));
+                for slice in list.slices() {
+                    self.matches.extend(slice.iter().map(|&group| {
+                        let count = &mut counts[usize::from(group)];
+                        *count += 1;
+                        if *count == 2 {
+                            self.several.push(group);
+                        }
+                        (group, vehicle)
+                    }));
+                }
             }
             rest = behind;
         }

