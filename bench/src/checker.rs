@@ -99,6 +99,8 @@ pub struct Checker {
     pub counts: Counts,
     /// Microseconds from due to received, of every `sample_every`-th update of this phase.
     pub latency_us: Histogram<u64>,
+    /// The same, since they were last told.
+    window_us: Histogram<u64>,
     /// The longest of this phase, not only of the sampled ones.
     pub latency_max_ns: u64,
     /// Per dashboard of this process: distinct updates delivered.
@@ -126,6 +128,7 @@ impl Checker {
         Ok(Self {
             counts: Counts::default(),
             latency_us: Histogram::new_with_bounds(1, 600_000_000, 3)?,
+            window_us: Histogram::new_with_bounds(1, 600_000_000, 3)?,
             latency_max_ns: 0,
             delivered: vec![0; mine.len()],
             epoch: Epoch {
@@ -153,6 +156,13 @@ impl Checker {
         };
         self.latency_us.reset();
         phase
+    }
+
+    /// Latencies since the last such call: microseconds and count.
+    pub fn end_window(&mut self) -> Vec<(u64, u64)> {
+        let window = pairs(&self.window_us);
+        self.window_us.reset();
+        window
     }
 
     /// The gateway told a dashboard that `index` stands for `vehicle`. True if it is new to that dashboard and watched.
@@ -251,6 +261,7 @@ impl Checker {
         if self.until_sample == 0 {
             self.until_sample = self.sample_every;
             self.latency_us.saturating_record(latency_ns / 1_000);
+            self.window_us.saturating_record(latency_ns / 1_000);
         }
     }
 

@@ -40,6 +40,14 @@ pub enum Command {
     Events(Events),
     /// What TLS costs: memory of idle connections, and handshakes, beside plain rustls.
     Tls(Tls),
+    /// Measure what one of each thing costs on this machine, for `plan`.
+    Calibrate(Calibrate),
+    /// Say how many nodes a fleet takes, and what each must have, term by term.
+    Plan(PlanArgs),
+    /// Make one page of results, with plots, that needs nothing but a browser.
+    Report(PageArgs),
+    /// Show two results, or two sets of repeated runs, with ratios, and say which differences exceed the runs' noise.
+    Compare(CompareArgs),
     /// Measure the gateway beside the servers that a user would pick instead.
     Peers(Peers),
     /// A generator process (started by the others).
@@ -160,6 +168,9 @@ pub struct Idle {
     /// When a spawned gateway takes a connection for quiet.
     #[arg(long, default_value_t = 3_000)]
     pub quiet_after_ms: u64,
+    /// When a spawned gateway sends a silent connection a ping [default: the gateway's].
+    #[arg(long)]
+    pub heartbeat_ms: Option<u64>,
     /// Which gateway.
     #[command(flatten)]
     pub gateway: GatewayArgs,
@@ -415,6 +426,118 @@ pub struct Tls {
     pub json: Option<PathBuf>,
 }
 
+/// `calibrate`.
+#[derive(Debug, Args)]
+pub struct Calibrate {
+    /// The file to write, which `plan --from` takes.
+    #[arg(long, value_name = "FILE")]
+    pub json: PathBuf,
+    /// Idle vehicles to hold, and half as many dashboards [default: 12000,
+    /// with --quick 4000].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(400..=18_000))]
+    pub connections: Option<u32>,
+    /// Seconds instead of minutes, without TLS: good enough to see that it works.
+    #[arg(long)]
+    pub quick: bool,
+    /// The gateway binary to start [default: longhaul, beside this binary].
+    #[arg(long)]
+    pub gateway: Option<PathBuf>,
+}
+
+/// `plan`.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// Vehicles of all regions.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000_000))]
+    pub vehicles: u64,
+    /// How often each reports, such as 5s or 500ms.
+    #[arg(long, value_parser = time)]
+    pub interval: Duration,
+    /// Dashboards of all regions.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=1_000_000_000_000))]
+    pub dashboards: u64,
+    /// How many vehicles each of them watches, or "all".
+    #[arg(long, default_value = "50")]
+    pub watch: Watch,
+    /// How often a dashboard wants frames at most; 0s: as soon as anything changes.
+    #[arg(long, default_value = "0s", value_parser = humantime::parse_duration)]
+    pub min_interval: Duration,
+    /// Share of the watched vehicles that connect in other regions, such as 10%.
+    #[arg(long, default_value = "0%", value_parser = share)]
+    pub away: f64,
+    /// How long a connection lasts until its client connects anew.
+    #[arg(long, default_value = "1h", value_parser = time)]
+    pub session: Duration,
+    /// Regions, all alike.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub regions: u32,
+    /// Share of each node that stays free, such as 40%.
+    #[arg(long, default_value = "40%", value_parser = headroom)]
+    pub headroom: f64,
+    /// Nodes of each region that may be away at the same time.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(..=1_000))]
+    pub spares: u64,
+    /// Cores of a node.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=4_096))]
+    pub node_cores: u32,
+    /// Memory of a node.
+    #[arg(long, default_value_t = 64.0, value_parser = positive, value_name = "GIB")]
+    pub node_memory_gib: f64,
+    /// Network of a node, each way.
+    #[arg(long, default_value_t = 10.0, value_parser = positive, value_name = "GBIT")]
+    pub node_nic_gbit: f64,
+    /// Connections are not TLS.
+    #[arg(long)]
+    pub no_tls: bool,
+    /// Coefficients from `calibrate` [default: built in].
+    #[arg(long, value_name = "RESULT.json")]
+    pub from: Option<PathBuf>,
+    /// Write the plan as JSON.
+    #[arg(long)]
+    pub json: Option<PathBuf>,
+}
+
+/// `report`.
+#[derive(Debug, Args)]
+pub struct PageArgs {
+    /// Results, as the other subcommands write them with --json.
+    #[arg(required = true, value_name = "RESULT.json")]
+    pub results: Vec<PathBuf>,
+    /// The page to write.
+    #[arg(long, value_name = "FILE")]
+    pub html: PathBuf,
+}
+
+/// `compare`.
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// Two results.
+    #[arg(num_args = 2, value_names = ["A.json", "B.json"], required_unless_present_any = ["a", "b"])]
+    pub results: Vec<PathBuf>,
+    /// Repeated runs of the one side.
+    #[arg(long, num_args = 1.., value_name = "RESULT.json", requires = "b", conflicts_with = "results")]
+    pub a: Vec<PathBuf>,
+    /// Repeated runs of the other.
+    #[arg(long, num_args = 1.., value_name = "RESULT.json", requires = "a", conflicts_with = "results")]
+    pub b: Vec<PathBuf>,
+    /// Compare results of different commands or parameters too.
+    #[arg(long)]
+    pub anyway: bool,
+    /// Write the comparison as JSON.
+    #[arg(long)]
+    pub json: Option<PathBuf>,
+}
+
+impl CompareArgs {
+    /// The files of both sides.
+    pub fn sides(&self) -> (&[PathBuf], &[PathBuf]) {
+        match &self.results[..] {
+            [a, b] => (std::slice::from_ref(a), std::slice::from_ref(b)),
+            _ => (&self.a, &self.b),
+        }
+    }
+}
+
 /// Which gateway is tested.
 #[derive(Clone, Debug, Args)]
 pub struct GatewayArgs {
@@ -507,6 +630,8 @@ pub struct ResultArgs {
 
 /// A day, the longest that anything here takes.
 const SECONDS_MAX: f64 = 86_400.0;
+/// Beyond, nodes are there to do nothing.
+const HEADROOM_MAX: f64 = 0.95;
 
 fn address(text: &str) -> Result<SocketAddr, String> {
     let mut found = text
@@ -540,6 +665,43 @@ pub fn not_negative(text: &str) -> Result<f64, String> {
     }
 }
 
+/// "5s", "1m 30s"; more than nothing.
+fn time(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if time.is_zero() {
+        return Err("it must be more than nothing".to_owned());
+    }
+    Ok(time)
+}
+
+/// "40%", "40 %" or "0.4", as 0.4.
+fn share(text: &str) -> Result<f64, String> {
+    let (number, divisor) = match text.strip_suffix('%') {
+        Some(percent) => (percent.trim_end(), 100.0),
+        None => (text, 1.0),
+    };
+    let number: f64 = number
+        .parse()
+        .map_err(|_| format!("\"{text}\" is no share: write 40% or 0.4"))?;
+    let share = number / divisor;
+    if (0.0..=1.0).contains(&share) {
+        Ok(share)
+    } else {
+        Err("it must be from 0% to 100%".to_owned())
+    }
+}
+
+/// A share that leaves something.
+fn headroom(text: &str) -> Result<f64, String> {
+    share(text).and_then(|share| {
+        if share <= HEADROOM_MAX {
+            Ok(share)
+        } else {
+            Err("at most 95% can stay free".to_owned())
+        }
+    })
+}
+
 /// Seconds as a duration; they have been checked to be in range.
 pub fn duration(seconds: f64) -> Duration {
     Duration::from_secs_f64(seconds)
@@ -553,6 +715,38 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn shares_are_percent_or_plain() {
+        for (text, expected) in [
+            ("40%", 0.4),
+            ("40 %", 0.4),
+            ("0.4", 0.4),
+            ("0%", 0.0),
+            ("100%", 1.0),
+        ] {
+            assert_eq!(share(text), Ok(expected), "{text}");
+        }
+        for wrong in ["", "%", "x%", "-1%", "1.1", "inf"] {
+            assert!(share(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn sides_are_two_files_or_two_lists() {
+        for (line, a, b) in [
+            ("compare x y", 1, 1),
+            ("compare --a x y --b z", 2, 1),
+            ("compare --b z --anyway --a x y", 2, 1),
+        ] {
+            let line = format!("longhaul-bench {line}");
+            let Command::Compare(args) = Cli::parse_from(line.split(' ')).command else {
+                panic!()
+            };
+            let (of_a, of_b) = args.sides();
+            assert_eq!((of_a.len(), of_b.len()), (a, b), "{line}");
+        }
     }
 
     #[test]
@@ -574,6 +768,21 @@ mod tests {
             "longhaul-bench churn --spawn --control 127.0.0.1:1",
             "longhaul-bench churn --url ws://h:1 --key k --control nowhere",
             "longhaul-bench storm --spawn --rounds 0",
+            "longhaul-bench plan --vehicles 10",
+            "longhaul-bench plan --vehicles 0 --interval 5s",
+            "longhaul-bench plan --vehicles 10 --interval 0s",
+            "longhaul-bench plan --vehicles 10 --interval 5",
+            "longhaul-bench plan --vehicles 10 --interval 5s --headroom 96%",
+            "longhaul-bench plan --vehicles 10 --interval 5s --away 101%",
+            "longhaul-bench plan --vehicles 10 --interval 5s --away NaN",
+            "longhaul-bench calibrate",
+            "longhaul-bench calibrate --json c.json --connections 20000",
+            "longhaul-bench report r.json",
+            "longhaul-bench report --html p.html",
+            "longhaul-bench compare a.json",
+            "longhaul-bench compare a.json b.json c.json",
+            "longhaul-bench compare --a a.json",
+            "longhaul-bench compare x.json y.json --a a.json --b b.json",
         ] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }

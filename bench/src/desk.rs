@@ -13,6 +13,7 @@ use crate::gateway::Gateway;
 use crate::job::{Done, Notice, Order, Progress, Share};
 use crate::report::{Report, Setting};
 use crate::run::{Interrupted, Run};
+use crate::seconds::Seconds;
 use crate::usage;
 use crate::view::{Moment, View, merge};
 
@@ -37,6 +38,7 @@ pub struct Desk<'a> {
     cpu: Vec<(u64, u64)>,
     sampled: Instant,
     latest: Vec<Progress>,
+    seconds: Seconds,
     done: Vec<Option<Done>>,
     quit: bool,
 }
@@ -67,6 +69,7 @@ impl<'a> Desk<'a> {
             cpu: Vec::new(),
             sampled: Instant::now(),
             latest: vec![Progress::default(); crew.len()],
+            seconds: Seconds::new()?,
             done: vec![None; crew.len()],
             quit: false,
             crew,
@@ -89,6 +92,7 @@ impl<'a> Desk<'a> {
             wall_ms: wall_ms() + LEAD.as_millis() as u64,
         };
         self.start_ns = epoch.start_ns;
+        self.seconds.begin(self.cpu.last().copied());
         self.crew.order(Order::Start(epoch))?;
         Ok(epoch)
     }
@@ -142,6 +146,7 @@ impl<'a> Desk<'a> {
             gateway_rss_bytes: self.resident(),
             names_missing: self.names_missing,
             interrupted: self.quit,
+            seconds: self.seconds,
         };
         Ok((Report::new(setting, &done)?, done))
     }
@@ -179,6 +184,7 @@ impl<'a> Desk<'a> {
     fn turn(&mut self) -> anyhow::Result<()> {
         match self.notice()? {
             Some((process, Notice::Progress(progress))) => {
+                self.seconds.latencies(&progress.window);
                 self.latest[process] = progress;
                 // All processes tell at the same instants: one of them is enough as a clock.
                 if process == 0 {
@@ -215,12 +221,17 @@ impl<'a> Desk<'a> {
     }
 
     fn show(&mut self) -> anyhow::Result<()> {
+        let progress = merge(&self.latest);
+        let rss_bytes = self.resident();
+        self.sample_cpu();
+        self.seconds
+            .end(&progress, self.cpu.last().copied(), rss_bytes);
         let moment = Moment {
-            progress: merge(&self.latest),
+            progress,
             vehicles: self.run.audience.vehicles,
             dashboards: self.share.dashboards.len(),
             gateway_cores: self.gateway_cores(),
-            gateway_rss_bytes: self.resident(),
+            gateway_rss_bytes: rss_bytes,
         };
         self.view.moment(&moment)
     }

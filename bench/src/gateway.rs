@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use crate::dialect::Dialect;
 use crate::process::Process;
+use crate::provenance;
 use crate::tls::Certificate;
 
 /// How to start a gateway.
@@ -67,6 +68,7 @@ impl Gateway {
                 binary.display()
             );
         }
+        provenance::gateway_is(&binary);
         let directory = TempDir::new()?;
         let key = directory.path().join("dev.key");
         let [data, control] = free_ports()?;

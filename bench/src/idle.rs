@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::audience::{Audience, Watch};
 use crate::cli::{GeneratorArgs, Idle, IdleRole, duration};
@@ -14,6 +14,7 @@ use crate::crew::{BareListener, CONNECTIONS_PER_PROCESS, Crew};
 use crate::dialect::Dialect;
 use crate::gateway::Gateway;
 use crate::job::{HoldTask, Job, Load, Notice, Order, Ready, Task};
+use crate::metrics::Metrics;
 use crate::report::{Report, grouped, write_json};
 use crate::run::{self, Interrupted, Run};
 use crate::schedule::Synthetic;
@@ -28,12 +29,15 @@ const SETTLE_MAX: Duration = Duration::from_secs(75);
 /// Steady: it changed by less than this many bytes per connection from one look to the next, three times.
 const STEADY_BYTES: u64 = 8;
 const LOOK: Duration = Duration::from_secs(1);
+const PINGS: &str = "longhaul_pings_out_total";
 
 /// The result of `idle`.
 #[derive(Debug, Serialize)]
 pub struct IdleReport {
     /// `idle`.
     pub command: &'static str,
+    /// What was asked for.
+    pub parameters: Value,
     /// What the connections were.
     pub role: String,
     /// What each dashboard watched.
@@ -50,8 +54,14 @@ pub struct IdleReport {
     pub reasons: Vec<String>,
     /// Until the last was ready.
     pub seconds_to_connect: f64,
+    /// The gateway's CPU time for each, from `connect` to the first position or subscription.
+    pub gateway_cpu_us_per_connect: Option<f64>,
+    /// While they were made, second by second.
+    pub ramp: Vec<RampSecond>,
     /// All of it.
     pub gateway_rss_bytes: Option<u64>,
+    /// The baseline after a warm-up.
+    pub gateway_rss_bytes_before: Option<u64>,
     /// Over the baseline after a warm-up.
     pub gateway_rss_bytes_per_connection: Option<f64>,
     /// The same, of heap and stacks only.
@@ -68,12 +78,25 @@ pub struct IdleReport {
     pub kernel_unreclaimable_bytes_over_bare: Option<f64>,
     /// Of one core, while they were idle.
     pub gateway_cpu_percent: Option<f64>,
+    /// Pings that the gateway sent meanwhile, by its metrics.
+    pub heartbeats_per_second: Option<f64>,
     /// How many the gateway had.
     pub shards: Option<usize>,
     /// From the last connection to the measurement.
     pub settle_seconds: f64,
     /// The load beside them, if there was one.
     pub beside: Option<Report>,
+}
+
+/// A moment while connections are made.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct RampSecond {
+    /// Since the first `connect`, or nearly.
+    pub seconds: f64,
+    /// Connections that are ready.
+    pub connections: usize,
+    /// The gateway's resident memory.
+    pub gateway_rss_bytes: Option<u64>,
 }
 
 /// Runs the subcommand.
@@ -122,7 +145,7 @@ impl Bench<'_> {
         let ports: Vec<u16> = listeners.iter().map(|listener| listener.port).collect();
         let jobs = self.jobs(None, |process| Target::Bare(ports[process]));
         let mut crew = Crew::start(&jobs)?;
-        let ready = self.await_ready(&mut crew, "bare sockets")?;
+        let ready = self.await_ready(&mut crew, "bare sockets", |_| {})?;
         let after = self.steady_slab(SETTLE_MAX)?;
         let kernel = Kernel::each(before, after, ready.connected);
         eprintln!(
@@ -138,11 +161,14 @@ impl Bench<'_> {
 
     fn gateway(&self, bare: Option<Kernel>) -> anyhow::Result<IdleReport> {
         let args = self.args;
-        let config = format!(
+        let mut config = format!(
             "{}[connection]\nquiet_after_ms = {}\n",
             run::ALL_AT_ONCE,
             args.quiet_after_ms
         );
+        if let Some(ms) = args.heartbeat_ms {
+            config.push_str(&format!("heartbeat_ms = {ms}\n"));
+        }
         let load = self.load()?;
         let connections = args.connections as usize + load.as_ref().map_or(0, Run::connections);
         let mut gateway = run::gateway(&args.gateway, connections, Some(config))?;
@@ -151,8 +177,20 @@ impl Bench<'_> {
         let slab_before = self.steady_slab(RELEASE_MAX)?;
         let warm = self.resident(&gateway)?;
         let role = Role::from(args.role);
+        let load_parameters = load.as_ref().map(|load| load.parameters.clone());
+        let (began, cpu_before) = (Instant::now(), cpu_us(&gateway)?);
+        let mut ramp = Vec::new();
         let mut crew = Crew::start(&self.jobs(Some(role), |_| Target::Gateway(&gateway)))?;
-        let ready = self.await_ready(&mut crew, "connections")?;
+        let ready = self.await_ready(&mut crew, "connections", |connections| {
+            ramp.push(RampSecond {
+                seconds: began.elapsed().as_secs_f64(),
+                connections,
+                gateway_rss_bytes: self.resident(&gateway).ok().flatten().map(|rss| rss.total),
+            });
+        })?;
+        let cpu_connecting = cpu_us(&gateway)?
+            .zip(cpu_before)
+            .map(|(now, then)| now - then);
         let settling = Instant::now();
         let slab_after = match args.settle {
             Some(seconds) => {
@@ -166,7 +204,7 @@ impl Bench<'_> {
         };
         let settle_seconds = settling.elapsed().as_secs_f64();
         let held = self.resident(&gateway)?;
-        let gateway_cpu_percent = self.cpu_percent(&gateway)?;
+        let (gateway_cpu_percent, heartbeats_per_second) = self.idleness(&gateway)?;
         let beside = match load {
             None => None,
             Some(load) => load.drive(
@@ -187,6 +225,13 @@ impl Bench<'_> {
         let is_dashboard = args.role == IdleRole::Dashboard;
         Ok(IdleReport {
             command: "idle",
+            parameters: json!({
+                "connections": args.connections, "role": format!("{role:?}").to_lowercase(),
+                "watch": is_dashboard.then(|| args.watch.to_string()),
+                "universe": is_dashboard.then_some(args.universe),
+                "quiet_after_ms": args.quiet_after_ms, "heartbeat_ms": args.heartbeat_ms,
+                "seed": args.seed, "beside": load_parameters,
+            }),
             role: format!("{role:?}").to_lowercase(),
             watch: is_dashboard.then(|| args.watch.to_string()),
             universe: is_dashboard.then_some(args.universe),
@@ -195,7 +240,10 @@ impl Bench<'_> {
             dropped,
             reasons,
             seconds_to_connect: ready.seconds,
+            gateway_cpu_us_per_connect: cpu_connecting.map(|us| us as f64 / count),
+            ramp,
             gateway_rss_bytes: held.map(|memory| memory.total),
+            gateway_rss_bytes_before: warm.map(|memory| memory.total),
             gateway_rss_bytes_per_connection: each(held, warm, |memory| memory.total),
             gateway_rss_anon_bytes_per_connection: each(held, warm, |memory| memory.anonymous),
             gateway_rss_bytes_per_connection_cold: each(held, cold, |memory| memory.total),
@@ -205,6 +253,7 @@ impl Bench<'_> {
             kernel_unreclaimable_bytes_over_bare: bare
                 .map(|bare| kernel.unreclaimable - bare.unreclaimable),
             gateway_cpu_percent,
+            heartbeats_per_second,
             shards: gateway.shards,
             settle_seconds,
             beside,
@@ -263,7 +312,7 @@ impl Bench<'_> {
             task.watch = Watch::Count(self.args.universe);
         }
         let mut crew = Crew::start(&[job])?;
-        let ready = self.await_ready(&mut crew, "warm-up")?;
+        let ready = self.await_ready(&mut crew, "warm-up", |_| {})?;
         if ready.failed > 0 {
             bail!("the first connection failed: {}", ready.reasons.join("; "));
         }
@@ -335,8 +384,13 @@ impl Bench<'_> {
         }
     }
 
-    /// All processes' connections, made.
-    fn await_ready(&self, crew: &mut Crew, what: &str) -> anyhow::Result<Ready> {
+    /// All processes' connections, made. `look` is told once a second, and at the end, how many there are.
+    fn await_ready(
+        &self,
+        crew: &mut Crew,
+        what: &str,
+        mut look: impl FnMut(usize),
+    ) -> anyhow::Result<Ready> {
         let mut sum = Ready::default();
         let mut waiting = crew.len();
         let mut connected = vec![0; crew.len()];
@@ -356,10 +410,9 @@ impl Bench<'_> {
             }
             if waiting == 0 || shown.elapsed() > Duration::from_secs(1) {
                 shown = Instant::now();
-                eprintln!(
-                    "{what}: {} ready",
-                    grouped(connected.iter().sum::<usize>() as u64)
-                );
+                let connected = connected.iter().sum::<usize>();
+                eprintln!("{what}: {} ready", grouped(connected as u64));
+                look(connected);
             }
             self.check()?;
         }
@@ -394,16 +447,22 @@ impl Bench<'_> {
         gateway.pid.map(usage::resident).transpose()
     }
 
-    fn cpu_percent(&self, gateway: &Gateway) -> anyhow::Result<Option<f64>> {
-        let Some(pid) = gateway.pid else {
-            self.sleep(duration(self.args.seconds))?;
-            return Ok(None);
+    /// The gateway's CPU in percent of a core, and its pings a second, while nothing happens.
+    fn idleness(&self, gateway: &Gateway) -> anyhow::Result<(Option<f64>, Option<f64>)> {
+        let pings = || -> anyhow::Result<Option<f64>> {
+            let metrics = gateway.control.map(Metrics::scrape).transpose()?;
+            Ok(metrics.map(|metrics| metrics.value(PINGS)))
         };
-        let (began, before) = (Instant::now(), usage::cpu_us(pid)?);
+        let pings_before = pings()?;
+        let (began, before) = (Instant::now(), cpu_us(gateway)?);
         self.sleep(duration(self.args.seconds))?;
-        let used = usage::cpu_us(pid).context("the gateway ended while it was idle")? - before;
-        Ok(Some(
-            used as f64 / began.elapsed().as_micros().max(1) as f64 * 100.0,
+        let after = cpu_us(gateway).context("the gateway ended while it was idle")?;
+        let seconds = began.elapsed().as_secs_f64().max(1e-6);
+        let used = after.zip(before).map(|(after, before)| after - before);
+        let sent = pings()?.zip(pings_before).map(|(now, then)| now - then);
+        Ok((
+            used.map(|us| us as f64 / seconds / 1e4),
+            sent.map(|pings| pings / seconds),
         ))
     }
 
@@ -447,6 +506,11 @@ enum Target<'a> {
     Gateway(&'a Gateway),
 }
 
+/// The gateway's CPU time so far, if its process is known.
+fn cpu_us(gateway: &Gateway) -> anyhow::Result<Option<u64>> {
+    gateway.pid.map(usage::cpu_us).transpose()
+}
+
 /// Waits for the end of a hold: how many connections were ended by the gateway, and why.
 ///
 /// # Errors
@@ -487,6 +551,12 @@ fn print(report: &IdleReport) {
     row(
         "time to connect",
         format!("{:.1} s", report.seconds_to_connect),
+    );
+    row(
+        "gateway CPU per connect",
+        report
+            .gateway_cpu_us_per_connect
+            .map_or_else(|| "unknown".to_owned(), |us| format!("{us:.0} µs")),
     );
     row(
         "gateway memory per connection",

@@ -257,6 +257,8 @@ pub struct Progress {
     pub counts: Counts,
     /// So far.
     pub latency: Percentiles,
+    /// Of what came since the last one of these: microseconds and count.
+    pub window: Vec<(u64, u64)>,
     /// Sends, from due to done, 99th percentile.
     pub late_p99_us: u64,
     /// User and system time of this process since the start.

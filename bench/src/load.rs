@@ -415,6 +415,7 @@ impl<'a, P: Plan> Engine<'a, P> {
     }
 
     fn tell_progress(&mut self, epoch: Epoch, now: u64, cpu_before: u64) -> anyhow::Result<()> {
+        let window = self.clients.checker.end_window();
         let checker = &self.clients.checker;
         for (at, dashboard) in self.closely.iter_mut().enumerate() {
             dashboard.delivered = checker.delivered[at];
@@ -425,6 +426,7 @@ impl<'a, P: Plan> Engine<'a, P> {
             matches: self.matches,
             counts: checker.counts,
             latency: Percentiles::of(&checker.latency_us, checker.latency_max_ns),
+            window,
             late_p99_us: self.late_us.value_at_quantile(0.99),
             cpu_us: own_cpu_us() - cpu_before,
             dashboards: self.closely.clone(),

@@ -12,22 +12,28 @@
 //!   it: [`report`], [`checks`].
 //! - The subcommands: [`fanout`], [`replay`], [`slow`], [`storm`], [`events`] (through [`run`] and [`desk`]), [`idle`],
 //!   [`churn`], [`attack`], [`tls`], [`peers`]; what the user sees: [`view`], [`live`].
+//! - What becomes of results: [`provenance`] and [`seconds`] are in each of them; [`page`] and [`compare`] read them back,
+//!   by [`results`] and [`figures`]. What they say of other sizes: [`calibrate`], [`capacity`].
 #![forbid(unsafe_code)]
 
 mod attack;
 mod audience;
+mod calibrate;
+mod capacity;
 mod checker;
 mod checks;
 mod churn;
 mod cli;
 mod clients;
 mod clock;
+mod compare;
 mod connection;
 mod crew;
 mod desk;
 mod dialect;
 mod events;
 mod fanout;
+mod figures;
 mod frames;
 mod gateway;
 mod handshake;
@@ -37,15 +43,19 @@ mod job;
 mod live;
 mod load;
 mod metrics;
+mod page;
 mod peers;
 mod pool;
 mod position;
 mod process;
+mod provenance;
 mod replay;
 mod report;
+mod results;
 mod resume;
 mod run;
 mod schedule;
+mod seconds;
 mod seen;
 mod slow;
 mod storm;
@@ -92,6 +102,10 @@ fn main() -> ExitCode {
         Command::Tls(args) => with_signals(|interrupted| tls::run(&args, interrupted)),
         Command::Peers(args) => with_signals(|interrupted| peers::run(&args, interrupted)),
         Command::Events(args) => with_signals(|interrupted| events::run(&args, interrupted)),
+        Command::Calibrate(args) => with_signals(|interrupted| calibrate::run(&args, interrupted)),
+        Command::Plan(args) => capacity::run(&args),
+        Command::Report(args) => page::run(&args),
+        Command::Compare(args) => compare::run(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("longhaul-bench: {error:#}");

@@ -43,6 +43,13 @@ impl PositionFrame {
         })
     }
 
+    /// The frame's length, the same for every fix.
+    pub fn bytes(&self) -> usize {
+        let mut frame = Vec::new();
+        frames::write(&mut frame, Opcode::Binary, &self.payload, [0; 4]);
+        frame.len()
+    }
+
     /// The frame that reports `fix`.
     pub fn patch(&mut self, fix: &Fix, rng: &mut fastrand::Rng) -> &[u8] {
         self.set(fix);

@@ -12,6 +12,8 @@ use crate::checker::Counts;
 use crate::checks;
 use crate::cli::ResultArgs;
 use crate::job::{Done, Percentiles, add_pairs};
+use crate::provenance::Provenance;
+use crate::seconds::{LatencyLog, Second, Seconds};
 
 /// Share of a core above which the generator is the limit.
 const GENERATOR_CPU_PERCENT_MAX: f64 = 95.0;
@@ -38,6 +40,8 @@ pub struct Setting {
     pub names_missing: usize,
     /// The user ended the run.
     pub interrupted: bool,
+    /// It second by second.
+    pub seconds: Seconds,
 }
 
 /// The result of `fanout` or `replay`.
@@ -65,8 +69,10 @@ pub struct Report {
     pub corrupted: u64,
     unnamed: u64,
     snapshot: u64,
-    frames: u64,
-    bytes_out: u64,
+    /// Frames received.
+    pub frames: u64,
+    /// Bytes received.
+    pub bytes_out: u64,
     /// User and system time, in microseconds.
     pub gateway_cpu_us_per_inbound: Option<f64>,
     /// The same time by another count.
@@ -102,6 +108,8 @@ pub struct Report {
     interrupted: bool,
     /// Nothing wrong, nothing twice, nothing out of order, nothing lost but to newer updates.
     pub passed: bool,
+    timeline: Vec<Second>,
+    latency: LatencyLog,
 }
 
 impl Report {
@@ -138,6 +146,7 @@ impl Report {
                 .filter(|_| count > 0)
                 .map(|us| us as f64 / count as f64)
         };
+        let (timeline, latency_log) = context.seconds.finish(&latency);
         let lost = expected.saturating_sub(counts.delivered);
         let errors = done.iter().map(|part| part.errors).sum::<u64>();
         let disconnected = done.iter().map(|part| part.disconnected).sum::<usize>();
@@ -190,6 +199,8 @@ impl Report {
                 || send_late_us.p99 > GENERATOR_LATE_US_MAX,
             interrupted: context.interrupted,
             passed: faults == 0 && lost <= counts.conflated,
+            timeline,
+            latency: latency_log,
         })
     }
 
@@ -330,12 +341,23 @@ pub fn conclude(outcome: &impl Outcome, args: &ResultArgs) -> anyhow::Result<Exi
     Ok(checks::exit_code(outcome.failures(), args.no_check))
 }
 
-/// Writes any result as JSON.
+/// A result, and where it is from.
+#[derive(Serialize)]
+struct Stamped<'a, R> {
+    #[serde(flatten)]
+    result: &'a R,
+    provenance: Provenance,
+}
+
+/// Writes any result as JSON, with where it is from.
 ///
 /// # Errors
 /// The file cannot be written.
 pub fn write_json(path: &Path, report: &impl Serialize) -> anyhow::Result<()> {
-    let mut text = serde_json::to_string_pretty(report)?;
+    let mut text = serde_json::to_string_pretty(&Stamped {
+        result: report,
+        provenance: Provenance::now(),
+    })?;
     text.push('\n');
     std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))
 }

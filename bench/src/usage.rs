@@ -219,6 +219,15 @@ pub fn slab() -> anyhow::Result<Slab> {
     })
 }
 
+/// The machine's memory, in bytes.
+///
+/// # Errors
+/// `/proc/meminfo` does not say.
+pub fn memory_bytes() -> anyhow::Result<u64> {
+    let meminfo = fs::read_to_string("/proc/meminfo").context("reading /proc/meminfo")?;
+    kilobytes(&meminfo, "MemTotal:").ok_or_else(|| anyhow!("/proc/meminfo does not say MemTotal"))
+}
+
 fn kilobytes(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim()

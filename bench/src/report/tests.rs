@@ -11,6 +11,7 @@ fn setting() -> Setting {
         gateway_rss_bytes: None,
         names_missing: 0,
         interrupted: false,
+        seconds: Seconds::new().unwrap(),
     }
 }
 

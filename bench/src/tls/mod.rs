@@ -35,6 +35,23 @@ const WARM_UP: Duration = Duration::from_millis(500);
 /// # Errors
 /// A gateway that does not start, handshakes that fail, or the user gave up.
 pub fn run(args: &Tls, interrupted: &Interrupted) -> anyhow::Result<ExitCode> {
+    let report = measure(args, interrupted)?;
+    report.print();
+    if let Some(path) = &args.json {
+        write_json(path, &report)?;
+    }
+    Ok(if report.is_whole() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Measures, and shows nothing.
+///
+/// # Errors
+/// As [`run`].
+pub fn measure(args: &Tls, interrupted: &Interrupted) -> anyhow::Result<TlsReport> {
     let memory = match args.connections {
         0 => None,
         _ => Some(Memory {
@@ -49,16 +66,7 @@ pub fn run(args: &Tls, interrupted: &Interrupted) -> anyhow::Result<ExitCode> {
             .map(|resumes| handshakes(args, resumes, interrupted))
             .collect::<anyhow::Result<_>>()?,
     };
-    let report = TlsReport::new(memory, handshakes);
-    report.print();
-    if let Some(path) = &args.json {
-        write_json(path, &report)?;
-    }
-    Ok(if report.is_whole() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(TlsReport::new(memory, handshakes))
 }
 
 /// What an idle vehicle costs.
@@ -77,6 +85,7 @@ fn idle(args: &Tls, tls: bool, interrupted: &Interrupted) -> anyhow::Result<Idle
         settle: args.settle,
         seconds: 2.0,
         quiet_after_ms: 3_000,
+        heartbeat_ms: None,
         gateway: gateway(args, None, tls),
         seed: 1,
         json: None,

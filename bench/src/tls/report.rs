@@ -64,8 +64,9 @@ pub struct TlsReport {
     /// Gateway bytes of an idle TLS connection, over the baseline after a warm-up.
     gateway_bytes_per_tls_connection: Option<f64>,
     /// Of these, what TLS adds.
-    gateway_bytes_of_tls: Option<f64>,
-    handshakes: Vec<Handshakes>,
+    pub gateway_bytes_of_tls: Option<f64>,
+    /// Of each kind.
+    pub handshakes: Vec<Handshakes>,
 }
 
 impl TlsReport {

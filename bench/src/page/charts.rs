@@ -1,0 +1,242 @@
+//! What is drawn of results.
+
+use serde_json::Value;
+
+use super::chart::{Axis, Chart, Scale, Series};
+use crate::results::{LoadIn, ResultFile};
+
+const MEBIBYTE: f64 = 1_048_576.0;
+/// Fewer points show no line.
+const RAMP_POINTS_MIN: usize = 3;
+const SECONDS: Axis = linear("seconds since the load began");
+
+const fn linear(title: &'static str) -> Axis {
+    Axis {
+        title,
+        scale: Scale::Linear,
+    }
+}
+
+const fn log(title: &'static str) -> Axis {
+    Axis {
+        title,
+        scale: Scale::Log,
+    }
+}
+
+/// Of all results together.
+pub fn of_all(results: &[ResultFile]) -> Vec<Chart> {
+    [
+        latency(results),
+        memory(results),
+        memory_each(results),
+        cpu(results, "inbound", "updates from vehicles a second"),
+        cpu(results, "delivered", "updates to dashboards a second"),
+    ]
+    .into_iter()
+    .filter_map(Chart::drawable)
+    .collect()
+}
+
+/// Of one load, second by second.
+pub fn of_load(load: LoadIn<'_>) -> Vec<Chart> {
+    let timeline = load.value["timeline"].as_array();
+    let seconds: Vec<&Value> = timeline.into_iter().flatten().collect();
+    let series = |name: &str, key: &str, divisor: f64| Series {
+        name: name.to_owned(),
+        points: seconds
+            .iter()
+            .filter_map(|at| Some((at["seconds"].as_f64()?, at[key].as_f64()? / divisor)))
+            .collect(),
+    };
+    let chart = |title, note, y, series| {
+        Chart {
+            title,
+            note,
+            x: SECONDS,
+            y,
+            series,
+        }
+        .drawable()
+    };
+    [
+        chart(
+            "Updates",
+            "",
+            linear("updates a second"),
+            vec![
+                series("from vehicles", "inbound_per_second", 1.0),
+                series("to dashboards", "delivered_per_second", 1.0),
+            ],
+        ),
+        chart(
+            "Latency",
+            "Of what came in each second, from due to received.",
+            log("ms"),
+            vec![series("p50", "p50_us", 1e3), series("p99", "p99_us", 1e3)],
+        ),
+        chart(
+            "Gateway CPU",
+            "",
+            linear("cores"),
+            vec![series("gateway", "gateway_cores", 1.0)],
+        ),
+        chart(
+            "Gateway memory",
+            "Resident.",
+            linear("MiB"),
+            vec![series("gateway", "gateway_rss_bytes", MEBIBYTE)],
+        ),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn latency(results: &[ResultFile]) -> Chart {
+    let series = loads(results).map(|(result, load)| {
+        let percentiles = load.value.pointer("/latency/percentiles");
+        let steps = percentiles.and_then(Value::as_array).into_iter().flatten();
+        Series {
+            name: result.title(load),
+            // The last step is everything, which no percentile axis has a place for; it is drawn above its neighbour.
+            points: ascending(steps.filter_map(|step| {
+                let (share, us) = (step[0].as_f64()?, step[1].as_f64()?);
+                let count = load.value["delivered"].as_f64()?.max(1.0);
+                Some(((1.0 / (1.0 - share).max(0.5 / count)).max(1.0), us / 1e3))
+            })),
+        }
+    });
+    Chart {
+        title: "Latency by percentile",
+        note: "From the instant an update was due until a dashboard read it. Each further nine is as wide as the one \
+               before.",
+        x: Axis {
+            title: "share of deliveries that took no longer",
+            scale: Scale::Percentile,
+        },
+        y: log("ms"),
+        series: series.collect(),
+    }
+}
+
+/// In the end, joined by role, and while connections are made.
+fn memory(results: &[ResultFile]) -> Chart {
+    let mut series: Vec<Series> = Vec::new();
+    let mut ramps = Vec::new();
+    for result in results.iter().filter(|result| result.command() == "idle") {
+        let role = result.text("/role").unwrap_or("connection").to_owned();
+        let at_end = result
+            .number("/connections")
+            .zip(result.number("/gateway_rss_bytes"));
+        if let Some((connections, bytes)) = at_end {
+            add(&mut series, role, (connections, bytes / MEBIBYTE));
+        }
+        let ramp = result.value["ramp"].as_array().into_iter().flatten();
+        let points = ascending(ramp.filter_map(|at| {
+            let bytes = at["gateway_rss_bytes"].as_f64()?;
+            Some((at["connections"].as_f64()?, bytes / MEBIBYTE))
+        }));
+        if points.len() >= RAMP_POINTS_MIN {
+            let name = format!("{}, connecting", result.name);
+            ramps.push(Series { name, points });
+        }
+    }
+    sort(&mut series);
+    series.extend(ramps);
+    Chart {
+        title: "Gateway memory against connections",
+        note: "Resident, when they have been idle for a while; and while they connect, if that takes some seconds.",
+        x: linear("connections"),
+        y: linear("MiB"),
+        series,
+    }
+}
+
+fn memory_each(results: &[ResultFile]) -> Chart {
+    let parts = [
+        ("gateway", "/gateway_rss_bytes_per_connection", 1.0),
+        ("kernel, one end", "/kernel_bytes_per_connection", 0.5),
+    ];
+    let mut series: Vec<Series> = Vec::new();
+    for result in results.iter().filter(|result| result.command() == "idle") {
+        let role = result.text("/role").unwrap_or("connection");
+        let connections = result.number("/connections");
+        for (part, pointer, times) in parts {
+            if let Some((connections, bytes)) = connections.zip(result.number(pointer)) {
+                let name = format!("{part}, {role}");
+                add(&mut series, name, (connections, bytes * times));
+            }
+        }
+    }
+    sort(&mut series);
+    Chart {
+        title: "Memory of each idle connection",
+        note: "A flat line costs the same at any number. The gateway's without its baseline; the kernel's is half of \
+               what both ends of a loopback connection take.",
+        x: log("connections"),
+        y: linear("bytes"),
+        series,
+    }
+}
+
+fn cpu(results: &[ResultFile], count: &str, title: &'static str) -> Chart {
+    let mut series: Vec<Series> = Vec::new();
+    for (result, load) in loads(results) {
+        let of = |key: &str| load.value[key].as_f64();
+        let point = of(count).zip(of("seconds")).zip(of("gateway_cpu_percent"));
+        if let Some(((count, seconds), percent)) = point {
+            let parameters = &result.value["parameters"];
+            let name = match (&parameters["dashboards"], parameters["watch"].as_str()) {
+                (Value::Number(dashboards), Some(watch)) => {
+                    format!("{}, {dashboards} dashboards of {watch}", result.command())
+                }
+                _ => result.command().to_owned(),
+            };
+            add(
+                &mut series,
+                name,
+                (count / seconds.max(1e-3), percent / 100.0),
+            );
+        }
+    }
+    sort(&mut series);
+    Chart {
+        title: match count {
+            "inbound" => "Gateway CPU against what vehicles send",
+            _ => "Gateway CPU against what dashboards get",
+        },
+        note: "Each point is a whole run; runs that differ in their rates only are joined.",
+        x: linear(title),
+        y: linear("cores"),
+        series,
+    }
+}
+
+fn loads(results: &[ResultFile]) -> impl Iterator<Item = (&ResultFile, LoadIn<'_>)> {
+    results
+        .iter()
+        .flat_map(|result| result.loads().map(move |load| (result, load)))
+}
+
+fn add(series: &mut Vec<Series>, name: String, point: (f64, f64)) {
+    match series.iter_mut().find(|series| series.name == name) {
+        Some(series) => series.points.push(point),
+        None => series.push(Series {
+            name,
+            points: vec![point],
+        }),
+    }
+}
+
+fn sort(series: &mut [Series]) {
+    for series in series {
+        series.points.sort_by(|a, b| a.0.total_cmp(&b.0));
+    }
+}
+
+fn ascending(points: impl Iterator<Item = (f64, f64)>) -> Vec<(f64, f64)> {
+    let mut points: Vec<_> = points.collect();
+    points.sort_by(|a, b| a.0.total_cmp(&b.0));
+    points
+}
