@@ -9,7 +9,7 @@ mod peer;
 mod report;
 
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use serde_json::json;
@@ -18,10 +18,12 @@ use crate::INTERRUPTED;
 use crate::audience::{Audience, Watch};
 use crate::cli::GeneratorArgs;
 use crate::crew::CONNECTIONS_PER_PROCESS;
+use crate::gateway::Gateway;
 use crate::job::Load;
 use crate::report::{Report, write_json};
 use crate::run::{Interrupted, Run};
 use crate::schedule::Synthetic;
+use crate::usage;
 use crate::view::Lines;
 pub use args::Peers;
 use peer::{Peer, Places};
@@ -100,8 +102,8 @@ impl Bench<'_> {
             }
             match self.load(peer, dashboards, watch) {
                 Ok(None) => return Ok(None),
-                Ok(Some(report)) => {
-                    let measured = Some(Measured::of(&report));
+                Ok(Some((report, others_percent))) => {
+                    let measured = Some(Measured::of(&report, others_percent));
                     match at {
                         0 => row.some = measured,
                         _ => row.all = measured,
@@ -119,8 +121,14 @@ impl Bench<'_> {
         Ok(Some(row))
     }
 
-    /// One load against a new server, after a warm-up. `None`: the user gave up.
-    fn load(&self, peer: Peer, dashboards: u32, watch: Watch) -> anyhow::Result<Option<Report>> {
+    /// One load against a new server, after a warm-up, and how much of the server's core other programs used meanwhile, in
+    /// percent. `None`: the user gave up.
+    fn load(
+        &self,
+        peer: Peer,
+        dashboards: u32,
+        watch: Watch,
+    ) -> anyhow::Result<Option<(Report, Option<f64>)>> {
         eprintln!("-- {peer}: {dashboards} dashboards of {watch}");
         let args = self.args;
         let mut server = self.places.start(peer)?;
@@ -135,7 +143,25 @@ impl Bench<'_> {
         }
         let run = self.run(dashboards, watch, args.seconds);
         let mut view = Lines::naming("server");
-        run.drive(&mut server, &self.generator(), &mut view, self.interrupted)
+        let before = self.core(&server)?;
+        let report = run.drive(&mut server, &self.generator(), &mut view, self.interrupted)?;
+        let after = self.core(&server)?;
+        let others_percent = before
+            .zip(after)
+            .map(|(before, after)| after.others(&before));
+        Ok(report.map(|report| (report, others_percent)))
+    }
+
+    /// How busy the server's core has been, if it has one.
+    fn core(&self, server: &Gateway) -> anyhow::Result<Option<Core>> {
+        let Some(pid) = server.pid.filter(|_| !self.args.generator.no_pin) else {
+            return Ok(None);
+        };
+        Ok(Some(Core {
+            at: Instant::now(),
+            busy_us: usage::core_busy_us(peer::CORE)?,
+            server_us: usage::family_cpu_us(pid)?,
+        }))
     }
 
     fn run(&self, dashboards: u32, watch: Watch, seconds: f64) -> Run {
@@ -158,6 +184,23 @@ impl Bench<'_> {
             mask: true,
             ..self.args.generator.clone()
         }
+    }
+}
+
+/// A core and the server on it, at an instant.
+struct Core {
+    at: Instant,
+    busy_us: u64,
+    server_us: u64,
+}
+
+impl Core {
+    /// What others used since `before`, in percent of the core.
+    fn others(&self, before: &Self) -> f64 {
+        let busy = self.busy_us.saturating_sub(before.busy_us);
+        let others = busy.saturating_sub(self.server_us.saturating_sub(before.server_us));
+        let elapsed = (self.at - before.at).as_micros().max(1);
+        others as f64 * 100.0 / elapsed as f64
     }
 }
 

@@ -33,6 +33,33 @@ pub fn family_cpu_us(pid: u32) -> anyhow::Result<u64> {
     Ok(own + children.sum::<u64>())
 }
 
+/// Time that a core has not been idle, in microseconds.
+///
+/// # Errors
+/// There is no such core.
+pub fn core_busy_us(core: usize) -> anyhow::Result<u64> {
+    let stat = fs::read_to_string("/proc/stat").context("reading /proc/stat")?;
+    parse_busy_ticks(&stat, core)
+        .map(|ticks| ticks * 1_000_000 / TICKS_PER_SECOND)
+        .ok_or_else(|| anyhow!("/proc/stat does not say how busy core {core} is"))
+}
+
+/// User, nice and system time, interrupts and what a hypervisor took; not idle time and waiting for disks.
+fn parse_busy_ticks(stat: &str, core: usize) -> Option<u64> {
+    let name = format!("cpu{core} ");
+    let line = stat.lines().find_map(|line| line.strip_prefix(&name))?;
+    let ticks: Vec<u64> = line
+        .split_ascii_whitespace()
+        .map_while(|field| field.parse().ok())
+        .collect();
+    match ticks[..] {
+        [user, nice, system, _, _, irq, softirq, steal, ..] => {
+            Some(user + nice + system + irq + softirq + steal)
+        }
+        _ => None,
+    }
+}
+
 /// The processes that the threads of a process have started.
 fn children(pid: u32) -> Vec<u32> {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
@@ -282,6 +309,16 @@ mod tests {
         assert!(slab.total > slab.unreclaimable && slab.unreclaimable > 0);
         assert!(cpu_us(std::process::id()).is_ok());
         assert!(written_bytes(std::process::id()).is_ok());
+    }
+
+    #[test]
+    fn a_core_is_busy_with_all_but_waiting() {
+        let stat =
+            "cpu  9 9 9 9 9 9 9 9 0 0\ncpu0 1 2 4 100 200 8 16 32 7 7\ncpu10 1 1 1 1 1 1 1 1 0 0\n";
+        assert_eq!(parse_busy_ticks(stat, 0), Some(63));
+        assert_eq!(parse_busy_ticks(stat, 10), Some(6));
+        assert_eq!(parse_busy_ticks(stat, 1), None);
+        assert!(core_busy_us(0).unwrap() > 0);
     }
 
     #[test]

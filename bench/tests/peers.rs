@@ -86,6 +86,7 @@ fn assert_measured(row: &Value) {
         }
         assert!(load["cpu_us_per_inbound"].is_number(), "{row}");
         assert!(load["cpu_us_per_delivery"].is_number(), "{row}");
+        assert!(load["others_percent"].is_number(), "{row}");
         for percentile in ["p50", "p99", "p999"] {
             assert!(load["latency_us"][percentile].as_u64() > Some(0), "{row}");
         }

@@ -18,7 +18,7 @@ use crate::process::Process;
 use crate::{run, usage};
 
 /// All servers are held to this core, and the generator to the others.
-const CORE: usize = 0;
+pub const CORE: usize = 0;
 /// What the tools are installed by, beside the sources.
 const INSTALL: &str = "scripts/install-tools peers";
 /// Where Debian has servers that are not in everybody's PATH.

@@ -9,6 +9,9 @@ use crate::job::Percentiles;
 use crate::position::PositionFrame;
 use crate::report::{Report, grouped};
 
+/// A server that shares its core with more than this works by larger batches, cheaper each and later.
+const OTHERS_PERCENT_MAX: f64 = 15.0;
+
 /// The result of `peers`.
 #[derive(Debug, Serialize)]
 pub struct Table {
@@ -70,6 +73,8 @@ pub struct Measured {
     generator_cpu_percent: f64,
     generator_limited: bool,
     seconds: f64,
+    /// How much of the server's core other programs used from the first connection to the end.
+    others_percent: Option<f64>,
     passed: bool,
 }
 
@@ -86,8 +91,9 @@ pub struct Idle {
 
 impl Measured {
     /// The part of a load's report that is comparable.
-    pub fn of(report: &Report) -> Self {
+    pub fn of(report: &Report, others_percent: Option<f64>) -> Self {
         Self {
+            others_percent,
             inbound: report.inbound,
             expected: report.expected,
             delivered: report.delivered,
@@ -111,6 +117,17 @@ impl Measured {
             seconds: report.seconds,
             passed: report.passed,
         }
+    }
+
+    /// Other programs took so much of the server's core that it shows.
+    fn disturbed(&self) -> bool {
+        self.others_percent
+            .is_some_and(|percent| percent > OTHERS_PERCENT_MAX)
+    }
+
+    fn cpu(&self, us: Option<f64>) -> String {
+        let mark = if self.disturbed() { " †" } else { "" };
+        us.map_or_else(|| "–".to_owned(), |us| format!("{us:.2} µs{mark}"))
     }
 
     /// All that must not be, besides what is lost.
@@ -184,7 +201,6 @@ impl Row {
 
     fn markdown(&self) -> String {
         let none = || "–".to_owned();
-        let cpu = |us: Option<f64>| us.map_or_else(none, |us| format!("{us:.2} µs"));
         let of = |part: &Option<Measured>, text: &dyn Fn(&Measured) -> String| {
             part.as_ref().map_or_else(none, text)
         };
@@ -195,12 +211,12 @@ impl Row {
         };
         let cells = [
             self.title(),
-            of(&self.some, &|load| cpu(load.cpu_us_per_inbound)),
-            of(&self.some, &|load| cpu(load.cpu_us_per_delivery)),
+            of(&self.some, &|load| load.cpu(load.cpu_us_per_inbound)),
+            of(&self.some, &|load| load.cpu(load.cpu_us_per_delivery)),
             of(&self.some, &Measured::latency),
             of(&self.some, &Measured::lost),
-            of(&self.all, &|load| cpu(load.cpu_us_per_inbound)),
-            of(&self.all, &|load| cpu(load.cpu_us_per_delivery)),
+            of(&self.all, &|load| load.cpu(load.cpu_us_per_inbound)),
+            of(&self.all, &|load| load.cpu(load.cpu_us_per_delivery)),
             of(&self.all, &Measured::latency),
             of(&self.all, &Measured::lost),
             self.idle.as_ref().map_or_else(none, memory),
@@ -300,12 +316,19 @@ impl Table {
         if self.limited() {
             text += "- \\*: the generator was at its limit: latencies are its own as well.\n";
         }
+        if self.loads().any(Measured::disturbed) {
+            text += "- †: other programs used more than 15 % of the server's core: a quiet machine gives other figures.\n";
+        }
         text
     }
 
+    fn loads(&self) -> impl Iterator<Item = &Measured> {
+        let loads = self.rows.iter().flat_map(|row| [&row.some, &row.all]);
+        loads.flatten()
+    }
+
     fn limited(&self) -> bool {
-        let mut loads = self.rows.iter().flat_map(|row| [&row.some, &row.all]);
-        loads.any(|load| load.as_ref().is_some_and(|load| load.generator_limited))
+        self.loads().any(|load| load.generator_limited)
     }
 }
 

@@ -29,6 +29,7 @@ fn measured(lost: u64) -> Measured {
         generator_cpu_percent: 20.0,
         generator_limited: false,
         seconds: 1.0,
+        others_percent: Some(3.0),
         passed: lost == 0,
     }
 }
@@ -89,6 +90,7 @@ fn every_row_has_as_many_cells_as_there_are_heads() {
 fn what_is_not_right_is_said() {
     let mut load = measured(0);
     load.generator_limited = true;
+    load.others_percent = Some(40.0);
     load.duplicates = 2;
     load.reasons.push("cut off as too slow".to_owned());
     let mut peer = row(Peer::Nats, Some(load));
@@ -96,6 +98,8 @@ fn what_is_not_right_is_said() {
     let text = table(vec![peer]).markdown();
     for said in [
         "0.42 / 12.3 / 1,234 * |",
+        "| 12.00 µs † | 6.00 µs † |",
+        "other programs used more than 15 %",
         "| 0, 2 faults |",
         "- nats: cut off as too slow\n",
         "- nats: not measured: idle connections: refused: log\n",
