@@ -28,6 +28,7 @@ use report::{ChurnReport, Findings};
 use tally::Tally;
 
 const LOOK: Duration = Duration::from_millis(100);
+const DESCRIPTORS: &str = "process_open_fds";
 /// How long the gateway may take to end what nobody holds any more: its close handshakes have a limit of their own.
 const FORGET_MAX: Duration = Duration::from_secs(30);
 /// One vehicle and one dashboard, so that what the gateway sets up once is not counted as the fleet's.
@@ -83,7 +84,7 @@ fn measure(
         ..*task
     };
     live(&warm_up, gateway, interrupted)?;
-    let before = await_empty(control)?;
+    let before = await_empty(control, f64::INFINITY)?;
     let rss_before = resident(gateway);
     eprintln!(
         "{} vehicles and {} dashboards come and go for {} s",
@@ -92,7 +93,7 @@ fn measure(
         task.time.as_secs_f64()
     );
     let tally = live(task, gateway, interrupted)?;
-    let after = await_empty(control)?;
+    let after = await_empty(control, before.value(DESCRIPTORS))?;
     Ok(Findings {
         tally,
         ids: task.ids(),
@@ -130,12 +131,14 @@ fn live(
     }
 }
 
-/// The gateway's metrics once it has no connection left, or after [`FORGET_MAX`].
-fn await_empty(control: SocketAddr) -> anyhow::Result<Metrics> {
+/// The gateway's metrics once it has no connection left and no more than so many descriptors, or after [`FORGET_MAX`]. A
+/// connection that has ended keeps its descriptor until the peer has ended its half, for two seconds at most.
+fn await_empty(control: SocketAddr, descriptors: f64) -> anyhow::Result<Metrics> {
     let began = Instant::now();
     loop {
         let metrics = Metrics::scrape(control)?;
-        if is_empty(&metrics) || began.elapsed() > FORGET_MAX {
+        let is_forgotten = is_empty(&metrics) && metrics.value(DESCRIPTORS) <= descriptors;
+        if is_forgotten || began.elapsed() > FORGET_MAX {
             return Ok(metrics);
         }
         std::thread::sleep(LOOK);
