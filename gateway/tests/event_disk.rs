@@ -242,6 +242,8 @@ fn a_log_that_is_lost_under_way_begins_anew() {
     };
     let settings = [
         "events.free_bytes_min=0",
+        // The dashboard reads when all is published, however long that takes.
+        "connection.send_timeout_ms=60000",
         "limits.bytes_per_second_max=0",
         "limits.messages_per_second_max=0",
     ];
