@@ -12,7 +12,6 @@ use crate::{
 /// What was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
-#[allow(dead_code, reason = "some are recorded by parts that come next")]
 pub enum Kind {
     /// A peer was let in.
     Connect,

@@ -79,7 +79,6 @@ pub enum TopicSet {
     },
 }
 
-#[allow(dead_code, reason = "for those who enforce grants")]
 impl TopicSet {
     /// Whether positions are among them.
     pub fn positions(&self) -> bool {

@@ -54,7 +54,6 @@ pub enum Offence {
     /// An upgrade request that did not come in time: silence, or trickling.
     Timeout,
     /// A TLS handshake that failed.
-    #[allow(dead_code, reason = "the TLS transport tells of it")]
     Tls,
     /// No PROXY protocol header, or a broken one, from a load balancer.
     Proxy,

@@ -240,7 +240,9 @@ impl Core {
         let connection = self.connections.get_mut(key);
         let is_dashboard =
             connection.is_some_and(|connection| matches!(connection.peer, Peer::Dashboard(_)));
-        let step = if is_dashboard { STEP } else { wire.len() };
+        // Over TLS nothing is taken before a record is whole, so that smaller pieces would cut nothing.
+        let in_steps = is_dashboard && !self.sessions.are_on();
+        let step = if in_steps { STEP } else { wire.len() };
         let mut taken = 0;
         for step in wire.chunks_mut(step.max(1)) {
             let began = Instant::now();

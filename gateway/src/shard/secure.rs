@@ -57,6 +57,11 @@ impl Sessions {
         }
     }
 
+    /// Whether connections are over TLS.
+    pub fn are_on(&self) -> bool {
+        self.certificates.is_some()
+    }
+
     fn get(&self, key: Key) -> Option<&Session> {
         self.sessions.get(key.slot as usize)?.as_deref()
     }
