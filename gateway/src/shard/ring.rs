@@ -134,6 +134,8 @@ pub struct RingConfig {
     pub buffers: u16,
     /// Bytes in each.
     pub buffer_bytes: usize,
+    /// Whether one buffer may hold what several completions bring, where the kernel can.
+    pub incremental: bool,
     /// Completions that one tick takes; more are left to the next, so that a flood cannot make a tick endless.
     pub collect_max: usize,
 }
@@ -172,9 +174,15 @@ impl Ring {
         ring.submitter()
             .register_eventfd(doorbell)
             .map_err(io("registering the doorbell eventfd"))?;
-        let buffers = BufferPool::register(&ring, config.buffers, config.buffer_bytes).map_err(
-            io("registering receive buffers (receive.buffers must be a power of two)"),
-        )?;
+        let buffers = BufferPool::register(
+            &ring,
+            config.buffers,
+            config.buffer_bytes,
+            config.incremental,
+        )
+        .map_err(io(
+            "registering receive buffers (receive.buffers must be a power of two)",
+        ))?;
         Ok(Ring {
             ring,
             buffers,
@@ -426,7 +434,7 @@ impl Ring {
         }
     }
 
-    /// Lets `handle` see (and change: unmasking is in place) the bytes of a receive, then gives the buffer back.
+    /// Lets `handle` see (and change: unmasking is in place) the bytes of a receive, and is done with them.
     /// Without a buffer, which is so for an error or an end, `handle` is not called.
     pub fn with_received<R>(
         &mut self,
@@ -436,7 +444,7 @@ impl Ring {
         let id = cqueue::buffer_select(completion.flags)?;
         let length = usize::try_from(completion.result).unwrap_or(0);
         let handled = handle(self.buffers.bytes(id, length));
-        self.buffers.give_back(id);
+        self.buffers.done_with(id, length);
         Some(handled)
     }
 }
