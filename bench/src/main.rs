@@ -43,6 +43,7 @@ mod job;
 mod live;
 mod load;
 mod metrics;
+mod out;
 mod page;
 mod peers;
 mod pool;
@@ -107,10 +108,13 @@ fn main() -> ExitCode {
         Command::Report(args) => page::run(&args),
         Command::Compare(args) => compare::run(&args),
     };
-    result.unwrap_or_else(|error| {
-        eprintln!("longhaul-bench: {error:#}");
-        ExitCode::FAILURE
-    })
+    let written = out::finish();
+    result
+        .and_then(|code| written.map(|()| code))
+        .unwrap_or_else(|error| {
+            eprintln!("longhaul-bench: {error:#}");
+            ExitCode::FAILURE
+        })
 }
 
 fn with_signals(

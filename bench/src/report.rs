@@ -1,7 +1,6 @@
 //! The result of a load: computed from what the generator processes found, as JSON and as a table.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -14,6 +13,7 @@ use crate::checker::Counts;
 use crate::checks;
 use crate::cli::ResultArgs;
 use crate::job::{Done, Percentiles, add_pairs};
+use crate::out::out;
 use crate::provenance::Provenance;
 use crate::seconds::{LatencyLog, Second, Seconds};
 
@@ -221,8 +221,8 @@ impl Report {
                 |value| format!("{value:.3} {unit}"),
             )
         };
-        let row = |name: &str, value: String| println!("  {name:<18} {value}");
-        println!(
+        let row = |name: &str, value: String| out!("  {name:<18} {value}");
+        out!(
             "\n{} over {:.1} s: {}",
             self.command,
             self.seconds,
@@ -303,7 +303,7 @@ impl Report {
             ),
         );
         for reason in &self.reasons {
-            println!("  ! {reason}");
+            out!("  ! {reason}");
         }
     }
 
@@ -369,19 +369,6 @@ pub fn line(text: &mut String, line: std::fmt::Arguments<'_>) {
     // Writing to a string cannot fail.
     let _ = text.write_fmt(line);
     text.push('\n');
-}
-
-/// Writes a text to standard output, of which whoever reads it may have had enough (`| head`).
-///
-/// # Errors
-/// Standard output cannot be written for another reason.
-pub fn say(text: &str) -> anyhow::Result<()> {
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(error).context("writing to standard output")
-        }
-        _ => Ok(()),
-    }
 }
 
 /// 1234567 as 1,234,567.
