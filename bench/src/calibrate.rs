@@ -16,6 +16,7 @@ use crate::INTERRUPTED;
 use crate::capacity::coefficients::{Coefficient, Coefficients, Key};
 use crate::cli::Calibrate;
 use crate::figures;
+use crate::out::out;
 use crate::position::PositionFrame;
 use crate::report::write_json;
 use crate::run::Interrupted;
@@ -54,10 +55,10 @@ pub fn run(args: &Calibrate, interrupted: &Interrupted) -> anyhow::Result<ExitCo
 
 impl CalibrateReport {
     fn print(&self) {
-        println!("\ncoefficients");
+        out!("\ncoefficients");
         for key in Key::ALL {
             if let Some(Coefficient { value, unit, from }) = self.coefficients.get(key) {
-                println!(
+                out!(
                     "  {:<30} {:>12} {unit:<6} {from}",
                     key.name(),
                     figures::shown(*value)
@@ -65,7 +66,7 @@ impl CalibrateReport {
             }
         }
         for remark in &self.measured.remarks {
-            println!("  ! {remark}");
+            out!("  ! {remark}");
         }
     }
 }

@@ -17,7 +17,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::cli::PlanArgs;
-use crate::report::{say, write_json};
+use crate::out;
+use crate::report::write_json;
 use crate::results::ResultFile;
 use coefficients::Coefficients;
 use model::{Fleet, NodeKind, Plan};
@@ -57,7 +58,7 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
         coefficients,
         coefficients_of: file.value["provenance"].clone(),
     };
-    say(&print::text(&report, &fleet, &node, &file))?;
+    out::text(&print::text(&report, &fleet, &node, &file));
     if let Some(path) = &args.json {
         write_json(path, &report)?;
     }

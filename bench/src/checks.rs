@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use crate::out::out;
+
 /// Collects them.
 #[derive(Debug, Default)]
 pub struct Checks {
@@ -30,9 +32,9 @@ pub fn exit_code(failures: &[String], no_check: bool) -> ExitCode {
 /// The line under a result's table: what was wrong, or that nothing was.
 pub fn print(failures: &[String]) {
     for failure in failures {
-        println!("  ! {failure}");
+        out!("  ! {failure}");
     }
-    println!(
+    out!(
         "  {}",
         if failures.is_empty() {
             "passed"

@@ -11,8 +11,12 @@ use crate::peers::Peers;
 use crate::token::Role;
 
 mod after;
+mod curve;
+mod outside;
 
 pub use after::{Calibrate, CompareArgs, PageArgs, PlanArgs};
+pub use curve::Curve;
+pub use outside::OutsideArgs;
 
 /// Load generator and correctness checker for the Longhaul gateway.
 #[derive(Debug, Parser)]
@@ -32,6 +36,8 @@ pub enum Command {
     Fanout(Fanout),
     /// Hold idle connections, and measure what they cost.
     Idle(Idle),
+    /// Hold more and more connections, and see whether each costs the same.
+    Curve(Curve),
     /// Stop some dashboards' processes, and see what they cost the others and the gateway.
     Slow(Slow),
     /// Connect many vehicles at once, several times, beside a load that must not notice.
@@ -95,6 +101,9 @@ pub struct Replay {
     /// Which gateway.
     #[command(flatten)]
     pub gateway: GatewayArgs,
+    /// What else is looked at.
+    #[command(flatten)]
+    pub outside: OutsideArgs,
     /// How to generate.
     #[command(flatten)]
     pub generator: GeneratorArgs,
@@ -124,6 +133,9 @@ pub struct Fanout {
     /// Which gateway.
     #[command(flatten)]
     pub gateway: GatewayArgs,
+    /// What else is looked at.
+    #[command(flatten)]
+    pub outside: OutsideArgs,
     /// How to generate.
     #[command(flatten)]
     pub generator: GeneratorArgs,
@@ -178,6 +190,9 @@ pub struct Idle {
     /// Which gateway.
     #[command(flatten)]
     pub gateway: GatewayArgs,
+    /// What else is looked at.
+    #[command(flatten)]
+    pub outside: OutsideArgs,
     /// Seed of what dashboards watch.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -460,7 +475,7 @@ pub struct GatewayArgs {
 }
 
 /// Where the tested gateway's metrics are.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct ControlArgs {
     /// The running gateway's control listener.
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "spawn", value_parser = address)]

@@ -10,7 +10,8 @@ mod table;
 use std::process::ExitCode;
 
 use crate::cli::CompareArgs;
-use crate::report::{say, write_json};
+use crate::out;
+use crate::report::write_json;
 use crate::results::ResultFile;
 use sides::Sides;
 
@@ -28,7 +29,7 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<ExitCode> {
     };
     let sides = Sides::new(read(a)?, read(b)?, args.anyway)?;
     let comparison = table::Comparison::new(&sides);
-    say(&comparison.text())?;
+    out::text(&comparison.text());
     if let Some(path) = &args.json {
         write_json(path, &comparison)?;
     }

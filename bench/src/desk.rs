@@ -11,6 +11,7 @@ use crate::clock::{now_ns, wall_ms};
 use crate::crew::Crew;
 use crate::gateway::Gateway;
 use crate::job::{Done, Notice, Order, Progress, Share};
+use crate::outside::{Look, Outside};
 use crate::report::{Report, Setting};
 use crate::run::{Interrupted, Run};
 use crate::seconds::Seconds;
@@ -39,6 +40,12 @@ pub struct Desk<'a> {
     sampled: Instant,
     latest: Vec<Progress>,
     seconds: Seconds,
+    /// The gateway when the load began.
+    began: Option<Look>,
+    /// What it cost from there until all was received.
+    outside: Option<Outside>,
+    /// Processes that have received everything.
+    settled: usize,
     done: Vec<Option<Done>>,
     quit: bool,
 }
@@ -70,6 +77,9 @@ impl<'a> Desk<'a> {
             sampled: Instant::now(),
             latest: vec![Progress::default(); crew.len()],
             seconds: Seconds::new()?,
+            began: None,
+            outside: None,
+            settled: 0,
             done: vec![None; crew.len()],
             quit: false,
             crew,
@@ -87,6 +97,7 @@ impl<'a> Desk<'a> {
     /// A generator process is gone.
     pub fn start(&mut self) -> anyhow::Result<Epoch> {
         self.sample_cpu();
+        self.began = self.gateway.pid.and_then(|pid| Look::at(pid).ok());
         let epoch = Epoch {
             start_ns: now_ns() + LEAD.as_nanos() as u64,
             wall_ms: wall_ms() + LEAD.as_millis() as u64,
@@ -144,6 +155,7 @@ impl<'a> Desk<'a> {
             start_ns: self.start_ns,
             gateway_cpu_us: self.cpu_between(self.start_ns, end_ns),
             gateway_rss_bytes: self.resident(),
+            gateway_outside: self.outside,
             names_missing: self.names_missing,
             interrupted: self.quit,
             seconds: self.seconds,
@@ -189,6 +201,13 @@ impl<'a> Desk<'a> {
                 // All processes tell at the same instants: one of them is enough as a clock.
                 if process == 0 {
                     self.show()?;
+                }
+            }
+            Some((_, Notice::Settled)) => {
+                self.settled += 1;
+                if self.settled == self.crew.len() {
+                    let began = self.began.as_ref();
+                    self.outside = began.and_then(|began| began.until_now().ok());
                 }
             }
             Some((process, Notice::Done(found))) => self.done[process] = Some(*found),

@@ -5,6 +5,7 @@ use serde_json::json;
 use crate::audience::Audience;
 use crate::cli::Fanout;
 use crate::job::Load;
+use crate::outside::syscalls::SystemCalls;
 use crate::report::{self, Report};
 use crate::run::{self, Interrupted, Run};
 use crate::schedule::Synthetic;
@@ -44,12 +45,17 @@ pub fn run(args: &Fanout, interrupted: &Interrupted) -> anyhow::Result<Option<Re
         run.connections(),
         Some(run::ALL_AT_ONCE.to_owned()),
     )?;
-    let report = run.drive(
+    gateway.control = args.outside.control.or_known(gateway.control);
+    let mut report = run.drive(
         &mut gateway,
         &args.generator,
         &mut Lines::new(),
         interrupted,
     )?;
+    if let Some(report) = report.as_mut().filter(|_| args.outside.syscalls) {
+        let calls = SystemCalls::under(&run, &mut gateway, &args.generator, interrupted);
+        report.count(calls);
+    }
     if let (Some(report), Some(path)) = (&report, &args.result.json) {
         report::write_json(path, report)?;
     }

@@ -1,8 +1,11 @@
 //! The figures of results that are worth showing and comparing: what they are called, their unit, and which way is better.
 
+mod known;
+
 use serde_json::Value;
 
 use crate::results::ResultFile;
+use known::{Known, OF_LOADS, OF_RESULTS};
 
 /// Which way is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,144 +15,6 @@ pub enum Better {
     /// What is got for them.
     Higher,
 }
-
-/// A figure that results may have.
-struct Known {
-    /// JSON pointer, in which `*` stands for each element of a list or each entry of an object.
-    pointer: &'static str,
-    name: &'static str,
-    unit: &'static str,
-    better: Better,
-}
-
-const fn lower(pointer: &'static str, name: &'static str, unit: &'static str) -> Known {
-    Known {
-        pointer,
-        name,
-        unit,
-        better: Better::Lower,
-    }
-}
-
-const fn higher(pointer: &'static str, name: &'static str, unit: &'static str) -> Known {
-    Known {
-        pointer,
-        name,
-        unit,
-        better: Better::Higher,
-    }
-}
-
-/// Of a checked load, wherever it stands.
-const OF_LOADS: &[Known] = &[
-    lower("/latency_us/p50", "latency p50", "µs"),
-    lower("/latency_us/p99", "latency p99", "µs"),
-    lower("/latency_us/p999", "latency p99.9", "µs"),
-    lower("/latency_us/max", "latency max", "µs"),
-    lower(
-        "/gateway_cpu_us_per_inbound",
-        "gateway CPU per inbound",
-        "µs",
-    ),
-    lower(
-        "/gateway_cpu_us_per_delivery",
-        "gateway CPU per delivery",
-        "µs",
-    ),
-    lower("/gateway_cpu_percent", "gateway CPU", "% of a core"),
-    lower("/gateway_rss_bytes", "gateway memory", "bytes"),
-    higher("/delivered", "delivered", "updates"),
-    lower("/conflated", "conflated", "updates"),
-    lower("/bytes_out", "bytes out", "bytes"),
-];
-
-/// Of particular subcommands.
-const OF_RESULTS: &[Known] = &[
-    lower("/gateway_rss_bytes", "gateway memory", "bytes"),
-    lower("/gateway_cpu_percent", "gateway CPU", "% of a core"),
-    lower(
-        "/gateway_rss_bytes_per_connection",
-        "gateway memory per connection",
-        "bytes",
-    ),
-    lower(
-        "/gateway_rss_anon_bytes_per_connection",
-        "of it heap",
-        "bytes",
-    ),
-    lower(
-        "/kernel_bytes_per_connection",
-        "kernel memory per connection, both ends",
-        "bytes",
-    ),
-    lower(
-        "/kernel_bytes_over_bare",
-        "kernel memory over a bare socket",
-        "bytes",
-    ),
-    lower(
-        "/gateway_cpu_us_per_connect",
-        "gateway CPU per connect",
-        "µs",
-    ),
-    lower("/seconds_to_connect", "time to connect all", "s"),
-    lower("/seconds_to_evict", "time to evict all", "s"),
-    lower(
-        "/rss_growth_bytes_per_stalled",
-        "memory per hanging dashboard",
-        "bytes",
-    ),
-    lower(
-        "/healthy_latency_quiet_us/p99",
-        "latency p99 while all read",
-        "µs",
-    ),
-    lower(
-        "/healthy_latency_stall_us/p99",
-        "latency p99 while some hang",
-        "µs",
-    ),
-    lower(
-        "/existing_latency_quiet_us/p99",
-        "latency p99 before the storm",
-        "µs",
-    ),
-    lower(
-        "/existing_latency_storm_us/p99",
-        "latency p99 in the storm",
-        "µs",
-    ),
-    lower("/rounds/*/seconds", "time to connect all", "s"),
-    higher(
-        "/rounds/*/connections_per_core_second",
-        "connections per core-second",
-        "1/s",
-    ),
-    lower("/rounds/*/upgrade_us/p99", "upgrade p99", "µs"),
-    lower("/rss_growth_bytes_per_id", "memory kept per id", "bytes"),
-    lower(
-        "/assaults/*/latency_us/p99",
-        "latency p99 under attack",
-        "µs",
-    ),
-    lower("/gateway_rss_max", "gateway memory, most", "bytes"),
-    lower(
-        "/gateway_bytes_per_tls_connection",
-        "gateway memory per TLS connection",
-        "bytes",
-    ),
-    lower("/gateway_bytes_of_tls", "of it TLS", "bytes"),
-    lower(
-        "/handshakes/*/gateway/cpu_us_each",
-        "gateway CPU per handshake",
-        "µs",
-    ),
-    higher("/throughput/acked_per_second", "durable events", "1/s"),
-    lower("/latency/latency_us/p50", "acknowledged p50", "µs"),
-    lower("/latency/latency_us/p99", "acknowledged p99", "µs"),
-    higher("/night/replayed_per_second", "events replayed", "1/s"),
-    lower("/coefficients/*/value", "coefficient", ""),
-];
 
 /// A figure of a result.
 #[derive(Clone, Debug, PartialEq)]

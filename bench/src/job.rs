@@ -206,6 +206,8 @@ pub enum Notice {
     Ready(Ready),
     /// While sending.
     Progress(Progress),
+    /// Everything has been received, or nothing comes any more; connections are still open.
+    Settled,
     /// The end of a load.
     Done(Box<Done>),
     /// The end of a hold.

@@ -305,7 +305,8 @@ impl<'a, P: Plan> Engine<'a, P> {
         }
         self.tell_progress(epoch, now_ns(), cpu_before)?;
         let settled_ns = now_ns();
-        // The main process reads the gateway's CPU time now, before the pings below cost some.
+        tell(&Notice::Settled)?;
+        // The main process looks at the gateway now, before the pings below cost some CPU time.
         std::thread::sleep(BEFORE_CONFIRM);
         let unconfirmed = self.confirm()?;
         phases.push(self.end_phase());

@@ -8,13 +8,15 @@
 //!   [`storm::herd`] (all at once), [`churn::crowd`] (random lives), [`events::publish`] and [`events::consume`] (events
 //!   with QoS 1), on [`pool`], [`connection`], [`handshake`], [`frames`], [`position`], [`subscribe`] and [`token`].
 //! - What other servers want around the same messages: [`dialect`].
-//! - What arrived: [`checker`] on [`seen`], [`resume`] after a stop. What it cost: [`usage`], [`metrics`]. What became of
-//!   it: [`report`], [`checks`].
+//! - What arrived: [`checker`] on [`seen`], [`resume`] after a stop. What it cost: [`usage`], [`metrics`], [`outside`].
+//!   What became of it: [`report`], [`checks`], on standard output by [`out`].
 //! - The subcommands: [`fanout`], [`replay`], [`slow`], [`storm`], [`events`] (through [`run`] and [`desk`]), [`idle`],
-//!   [`churn`], [`attack`], [`tls`], [`peers`]; what the user sees: [`view`], [`live`].
+//!   [`curve`], [`churn`], [`attack`], [`tls`], [`peers`]; what the user sees: [`view`], [`live`].
 //! - What becomes of results: [`provenance`] and [`seconds`] are in each of them; [`page`] and [`compare`] read them back,
 //!   by [`results`] and [`figures`]. What they say of other sizes: [`calibrate`], [`capacity`].
 #![forbid(unsafe_code)]
+// `out!`, which bears a reader that goes away.
+#![deny(clippy::print_stdout)]
 
 mod attack;
 mod audience;
@@ -29,6 +31,7 @@ mod clock;
 mod compare;
 mod connection;
 mod crew;
+mod curve;
 mod desk;
 mod dialect;
 mod events;
@@ -43,6 +46,8 @@ mod job;
 mod live;
 mod load;
 mod metrics;
+mod out;
+mod outside;
 mod page;
 mod peers;
 mod pool;
@@ -95,6 +100,7 @@ fn main() -> ExitCode {
             ))
         }),
         Command::Idle(args) => with_signals(|interrupted| idle::run(&args, interrupted)),
+        Command::Curve(args) => with_signals(|interrupted| curve::run(&args, interrupted)),
         Command::Churn(args) => with_signals(|interrupted| churn::run(&args, interrupted)),
         Command::Storm(args) => with_signals(|interrupted| storm::run(&args, interrupted)),
         Command::Slow(args) => with_signals(|interrupted| slow::run(&args, interrupted)),
@@ -107,10 +113,13 @@ fn main() -> ExitCode {
         Command::Report(args) => page::run(&args),
         Command::Compare(args) => compare::run(&args),
     };
-    result.unwrap_or_else(|error| {
-        eprintln!("longhaul-bench: {error:#}");
-        ExitCode::FAILURE
-    })
+    let written = out::finish();
+    result
+        .and_then(|code| written.map(|()| code))
+        .unwrap_or_else(|error| {
+            eprintln!("longhaul-bench: {error:#}");
+            ExitCode::FAILURE
+        })
 }
 
 fn with_signals(

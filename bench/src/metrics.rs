@@ -35,7 +35,8 @@ impl Metrics {
         Ok(Self::parse(&body))
     }
 
-    fn parse(text: &str) -> Self {
+    /// Reads the text of an answer; lines that make no sense are left out.
+    pub fn parse(text: &str) -> Self {
         let samples = text
             .lines()
             .filter(|line| !line.starts_with('#'))

@@ -24,8 +24,9 @@ pub fn run(args: &PageArgs) -> anyhow::Result<ExitCode> {
         .iter()
         .map(|path| ResultFile::read(path))
         .collect::<Result<Vec<_>, _>>()?;
-    write(&args.html, &results)?;
     eprintln!("{} of {} results", args.html.display(), results.len());
+    let parts = results.into_iter().flat_map(ResultFile::with_parts);
+    write(&args.html, &parts.collect::<Vec<_>>())?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -20,6 +20,7 @@ use crate::cli::GeneratorArgs;
 use crate::crew::CONNECTIONS_PER_PROCESS;
 use crate::gateway::Gateway;
 use crate::job::Load;
+use crate::out;
 use crate::report::{Report, write_json};
 use crate::run::{Interrupted, Run};
 use crate::schedule::Synthetic;
@@ -66,7 +67,7 @@ pub fn run(args: &Peers, interrupted: &Interrupted) -> anyhow::Result<ExitCode> 
         }
     }
     let table = Table::new(args, rows)?;
-    print!("{}", table.markdown());
+    out::text(&table.markdown());
     if let Some(path) = &args.markdown {
         std::fs::write(path, table.markdown())?;
     }

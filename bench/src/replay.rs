@@ -9,6 +9,7 @@ use crate::audience::{Audience, Watch};
 use crate::cli::{Replay, duration};
 use crate::job::Load;
 use crate::live::Live;
+use crate::outside::syscalls::SystemCalls;
 use crate::report::{self, Report};
 use crate::run::{self, Interrupted, Run};
 use crate::trace;
@@ -52,6 +53,7 @@ pub fn run(args: &Replay, interrupted: &Interrupted) -> anyhow::Result<Option<Re
         run.connections(),
         Some(run::ALL_AT_ONCE.to_owned()),
     )?;
+    gateway.control = args.outside.control.or_known(gateway.control);
     let mut view: Box<dyn View> = if args.live && std::io::stdout().is_terminal() {
         Box::new(Live::new()?)
     } else {
@@ -60,7 +62,11 @@ pub fn run(args: &Replay, interrupted: &Interrupted) -> anyhow::Result<Option<Re
     let result = run.drive(&mut gateway, &args.generator, view.as_mut(), interrupted);
     // Restores the terminal before anything is printed.
     drop(view);
-    let report = result?;
+    let mut report = result?;
+    if let Some(report) = report.as_mut().filter(|_| args.outside.syscalls) {
+        let calls = SystemCalls::under(&run, &mut gateway, &args.generator, interrupted);
+        report.count(calls);
+    }
     if let (Some(report), Some(path)) = (&report, &args.result.json) {
         report::write_json(path, report)?;
     }

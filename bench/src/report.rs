@@ -1,7 +1,8 @@
-//! The result of a load: computed from what the generator processes found, as JSON and as a table.
+//! The result of a load: computed from what the generator processes found, as JSON and as a [`table`].
+
+mod table;
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -14,6 +15,9 @@ use crate::checker::Counts;
 use crate::checks;
 use crate::cli::ResultArgs;
 use crate::job::{Done, Percentiles, add_pairs};
+use crate::outside::Outside;
+use crate::outside::agreement::Pair;
+use crate::outside::syscalls::SystemCalls;
 use crate::provenance::Provenance;
 use crate::seconds::{LatencyLog, Second, Seconds};
 
@@ -38,6 +42,8 @@ pub struct Setting {
     pub gateway_cpu_us: Option<u64>,
     /// Gateway memory at the end.
     pub gateway_rss_bytes: Option<u64>,
+    /// What it cost from the order to start until all was received.
+    pub gateway_outside: Option<Outside>,
     /// Ids that dashboards had not been given when sending began.
     pub names_missing: usize,
     /// The user ended the run.
@@ -82,6 +88,12 @@ pub struct Report {
     /// Of one core.
     pub gateway_cpu_percent: Option<f64>,
     gateway_rss_bytes: Option<u64>,
+    /// The gateway's process and the kernel, from the order to start until all was received.
+    gateway_outside: Option<Outside>,
+    /// System calls of the gateway, if they were asked for.
+    system_calls: Option<SystemCalls>,
+    /// What was seen from outside, and what the gateway says of itself; empty if it was not asked.
+    agreement: Vec<Pair>,
     /// From due to received.
     pub latency_us: Percentiles,
     /// One in how many deliveries is in the percentiles; `max` is of all.
@@ -108,7 +120,9 @@ pub struct Report {
     /// The generator could not keep its own schedule: latencies are its, not the gateway's.
     pub generator_limited: bool,
     interrupted: bool,
-    /// Nothing wrong, nothing twice, nothing out of order, nothing lost but to newer updates.
+    /// Demands beside those of deliveries that are not met.
+    pub failures: Vec<String>,
+    /// Nothing wrong, nothing twice, nothing out of order, nothing lost but to newer updates, and no failures.
     pub passed: bool,
     timeline: Vec<Second>,
     latency: LatencyLog,
@@ -180,6 +194,9 @@ impl Report {
             gateway_cpu_us_per_delivery: per(counts.delivered),
             gateway_cpu_percent: context.gateway_cpu_us.map(|us| us as f64 / seconds / 1e4),
             gateway_rss_bytes: context.gateway_rss_bytes,
+            gateway_outside: context.gateway_outside,
+            system_calls: None,
+            agreement: Vec::new(),
             latency_us: Percentiles::of(&latency, max(|part| part.latency_max_ns)),
             latency_sampled_one_in: done.iter().map(|part| part.sample_every).max().unwrap_or(1),
             seconds,
@@ -200,126 +217,34 @@ impl Report {
             generator_limited: generator_cpu_percent > GENERATOR_CPU_PERCENT_MAX
                 || send_late_us.p99 > GENERATOR_LATE_US_MAX,
             interrupted: context.interrupted,
+            failures: Vec::new(),
             passed: faults == 0 && lost <= counts.conflated,
             timeline,
             latency: latency_log,
         })
     }
 
-    /// The table for people.
-    pub fn print(&self) {
-        let per_second = |count: u64| {
-            format!(
-                "{} ({}/s)",
-                grouped(count),
-                grouped((count as f64 / self.seconds) as u64)
-            )
-        };
-        let optional = |value: Option<f64>, unit: &str| {
-            value.map_or_else(
-                || "unknown".to_owned(),
-                |value| format!("{value:.3} {unit}"),
-            )
-        };
-        let row = |name: &str, value: String| println!("  {name:<18} {value}");
-        println!(
-            "\n{} over {:.1} s: {}",
-            self.command,
-            self.seconds,
-            self.verdict()
-        );
-        row("inbound", per_second(self.inbound));
-        row("expected", grouped(self.expected));
-        row("delivered", per_second(self.delivered));
-        row(
-            "lost",
-            format!(
-                "{} (conflated {})",
-                grouped(self.lost),
-                grouped(self.conflated)
-            ),
-        );
-        row("wrong", grouped(self.wrong));
-        row("duplicates", grouped(self.duplicates));
-        row("out of order", grouped(self.out_of_order));
-        for (name, count) in [
-            ("corrupted", self.corrupted),
-            ("unnamed", self.unnamed),
-            ("errors", self.errors),
-            ("disconnected", self.disconnected as u64),
-            ("unconfirmed", self.unconfirmed as u64),
-            ("names missing", self.names_missing as u64),
-            ("sends blocked", self.sends_blocked),
-        ] {
-            if count > 0 {
-                row(name, grouped(count));
+    /// Adds what the gateway says of itself beside what was seen from outside; or why it does not.
+    pub fn agree(&mut self, pairs: anyhow::Result<Vec<Pair>>) {
+        match pairs {
+            Ok(pairs) => {
+                self.failures.extend(pairs.iter().filter_map(Pair::failure));
+                self.agreement = pairs;
             }
+            Err(error) => self.failures.push(format!("{error:#}")),
         }
-        let updates_per_frame = self.delivered as f64 / self.frames.max(1) as f64;
-        row(
-            "frames",
-            format!(
-                "{}, {updates_per_frame:.1} updates each",
-                per_second(self.frames)
-            ),
-        );
-        row("bytes out", per_second(self.bytes_out));
-        row(
-            "latency",
-            format!(
-                "{} (from due to received{})",
-                milliseconds(&self.latency_us),
-                self.sampling()
-            ),
-        );
-        let cpu = self.gateway_cpu_percent.map(|percent| percent / 100.0);
-        row("gateway CPU", optional(cpu, "cores"));
-        row(
-            "  per inbound",
-            optional(self.gateway_cpu_us_per_inbound, "µs"),
-        );
-        row(
-            "  per delivery",
-            optional(self.gateway_cpu_us_per_delivery, "µs"),
-        );
-        if let Some(bytes) = self.gateway_rss_bytes {
-            row(
-                "gateway memory",
-                format!("{:.1} MiB", bytes as f64 / 1_048_576.0),
-            );
-        }
-        let limited = if self.generator_limited {
-            ", it was the limit"
-        } else {
-            ""
-        };
-        row(
-            "generator",
-            format!(
-                "{} process(es), busiest {:.0} % of a core, sends late p99 {:.1} ms{limited}",
-                self.generator_processes,
-                self.generator_cpu_percent,
-                self.send_late_us.p99 as f64 / 1_000.0
-            ),
-        );
-        for reason in &self.reasons {
-            println!("  ! {reason}");
-        }
+        self.passed &= self.failures.is_empty();
     }
 
-    fn verdict(&self) -> &'static str {
-        match (self.passed, self.interrupted) {
-            (true, false) => "passed",
-            (true, true) => "passed, up to where it was ended",
-            (false, _) => "FAILED",
-        }
+    /// All updates that dashboards received, whatever was right about them. `None`: some are counted twice.
+    pub fn received(&self) -> Option<u64> {
+        let all = self.delivered + self.snapshot + self.wrong + self.duplicates + self.corrupted;
+        (self.unnamed == 0).then_some(all)
     }
 
-    fn sampling(&self) -> String {
-        match self.latency_sampled_one_in {
-            0 | 1 => String::new(),
-            some => format!(", 1 in {some}"),
-        }
+    /// Adds how many system calls the gateway makes under this load.
+    pub fn count(&mut self, calls: SystemCalls) {
+        self.system_calls = Some(calls);
     }
 }
 
@@ -369,19 +294,6 @@ pub fn line(text: &mut String, line: std::fmt::Arguments<'_>) {
     // Writing to a string cannot fail.
     let _ = text.write_fmt(line);
     text.push('\n');
-}
-
-/// Writes a text to standard output, of which whoever reads it may have had enough (`| head`).
-///
-/// # Errors
-/// Standard output cannot be written for another reason.
-pub fn say(text: &str) -> anyhow::Result<()> {
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(error).context("writing to standard output")
-        }
-        _ => Ok(()),
-    }
 }
 
 /// 1234567 as 1,234,567.

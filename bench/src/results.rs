@@ -94,8 +94,13 @@ impl ResultFile {
 
     /// Demands that it says were not met.
     pub fn failures(&self) -> Vec<&str> {
-        let failures = self.value["failures"].as_array();
-        failures
+        self.texts("failures")
+    }
+
+    /// A list of texts.
+    pub fn texts(&self, key: &str) -> Vec<&str> {
+        let texts = self.value[key].as_array();
+        texts
             .into_iter()
             .flatten()
             .filter_map(Value::as_str)
@@ -110,6 +115,27 @@ impl ResultFile {
             value.get("inbound")?;
             Some(LoadIn { at, whose, value })
         })
+    }
+
+    /// It, and whole results of other subcommands that it holds, each with where it is from.
+    pub fn with_parts(self) -> Vec<Self> {
+        let runs = match self.command() {
+            "curve" => self.value["runs"].as_array().cloned(),
+            _ => None,
+        };
+        let parts = runs.into_iter().flatten().filter_map(|mut run| {
+            let connections = run["connections"].as_u64();
+            let provenance = self.value["provenance"].clone();
+            run.as_object_mut()?
+                .insert("provenance".to_owned(), provenance);
+            let name = connections.map_or_else(
+                || self.name.clone(),
+                |connections| format!("{}, {connections} connections", self.name),
+            );
+            Self::new(name, run).ok()
+        });
+        let parts: Vec<Self> = parts.collect();
+        std::iter::once(self).chain(parts).collect()
     }
 
     /// How it is told from others on one page: its name, and whose load.
@@ -146,6 +172,29 @@ mod tests {
         }
         let missing = ResultFile::read(&folder.path().join("none.json")).unwrap_err();
         assert!(format!("{missing:#}").contains("none.json"));
+    }
+
+    #[test]
+    fn a_curve_holds_a_result_for_each_of_its_points() {
+        let curve = json!({
+            "command": "curve", "provenance": {"date": "today"},
+            "runs": [{"command": "idle", "connections": 10}, 7, {"no": "command"}, {"command": "idle", "provenance": 3}],
+        });
+        let parts = ResultFile::new("c".to_owned(), curve).unwrap().with_parts();
+        let names: Vec<_> = parts.iter().map(|part| part.name.as_str()).collect();
+        assert_eq!(names, ["c", "c, 10 connections", "c"]);
+        assert!(
+            parts
+                .iter()
+                .all(|part| part.text("/provenance/date") == Some("today"))
+        );
+        for odd in [
+            json!({"command": "curve"}),
+            json!({"command": "curve", "runs": 3}),
+        ] {
+            let odd = ResultFile::new("o".to_owned(), odd).unwrap();
+            assert_eq!(odd.with_parts().len(), 1);
+        }
     }
 
     #[test]

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use anyhow::ensure;
 use serde_json::Value;
 
 use crate::audience::Audience;
@@ -12,11 +13,15 @@ use crate::crew::CONNECTIONS_PER_PROCESS;
 use crate::desk::Desk;
 use crate::gateway::{Gateway, Spawn};
 use crate::job::{Job, Load, LoadTask, Share, Task};
+use crate::outside::agreement::{Traffic, Witness};
 use crate::report::Report;
 use crate::view::View;
 
 /// Connections per shard of a spawned gateway: its descriptor table, and room for an uneven spread.
 const CONNECTIONS_PER_SHARD: usize = 16_000;
+
+/// How often it is looked whether the user has had enough.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Set by Ctrl-C and SIGTERM.
 pub type Interrupted = Arc<AtomicBool>;
@@ -30,6 +35,28 @@ pub fn watch_signals() -> anyhow::Result<Interrupted> {
     let set = Arc::clone(&flag);
     ctrlc::set_handler(move || set.store(true, Ordering::Relaxed))?;
     Ok(flag)
+}
+
+/// Whether the user wants it to go on.
+///
+/// # Errors
+/// Not any more.
+pub fn check(interrupted: &Interrupted) -> anyhow::Result<()> {
+    ensure!(!interrupted.load(Ordering::Relaxed), "ended by the user");
+    Ok(())
+}
+
+/// Waits.
+///
+/// # Errors
+/// The user does not want it to go on.
+pub fn sleep(time: Duration, interrupted: &Interrupted) -> anyhow::Result<()> {
+    let began = Instant::now();
+    while began.elapsed() < time {
+        check(interrupted)?;
+        std::thread::sleep(LOOK.min(time.saturating_sub(began.elapsed())));
+    }
+    Ok(())
 }
 
 /// Settings of a gateway whose clients all connect at the beginning and do not come back: it turns nobody away for coming
@@ -50,7 +77,7 @@ pub fn gateway(
     }
     let shards = match args.shards {
         Some(shards) => usize::from(shards),
-        None => connections.div_ceil(CONNECTIONS_PER_SHARD).max(1),
+        None => shards(connections),
     };
     Gateway::spawn(&Spawn {
         binary: args.gateway.clone(),
@@ -59,6 +86,11 @@ pub fn gateway(
         tls: args.tls,
         arguments: args.gateway_arg.clone(),
     })
+}
+
+/// How many shards hold so many connections.
+pub fn shards(connections: usize) -> usize {
+    connections.div_ceil(CONNECTIONS_PER_SHARD).max(1)
 }
 
 /// Which core each generator process runs on: those that the gateway's shards leave free, if there are any.
@@ -77,6 +109,7 @@ pub fn cores(processes: usize, shards: Option<usize>, pin: bool) -> Vec<Option<u
 }
 
 /// What is to be run.
+#[derive(Clone)]
 pub struct Run {
     /// `fanout` or `replay`.
     pub command: &'static str,
@@ -129,22 +162,35 @@ impl Run {
             .collect()
     }
 
-    /// Runs it.
+    /// Runs it. If it is known where the gateway's metrics are, they must agree with what is seen here.
     ///
     /// # Errors
     /// The gateway or a generator process fails; not what the checker finds, which is in the report.
     pub fn drive(
-        self,
+        &self,
         gateway: &mut Gateway,
         args: &GeneratorArgs,
         view: &mut dyn View,
         interrupted: &Interrupted,
     ) -> anyhow::Result<Option<Report>> {
         let share = Share::vehicles_and(0..self.audience.dashboards());
-        let Some(mut desk) = Desk::open(&self, share, gateway, args, view, interrupted)? else {
+        let mut witness = Witness::before(gateway)?;
+        let Some(mut desk) = Desk::open(self, share, gateway, args, view, interrupted)? else {
             return Ok(None);
         };
+        if let Some(witness) = &mut witness {
+            witness.connected(self.connections())?;
+        }
         desk.start()?;
-        Ok(Some(desk.finish()?.0))
+        let (mut report, _) = desk.finish()?;
+        if let Some(witness) = witness {
+            // If connections were lost, nobody knows how much of what was on its way the other side has counted.
+            let traffic = (report.disconnected == 0 && report.unconfirmed == 0).then(|| Traffic {
+                sent: report.inbound,
+                received: report.received(),
+            });
+            report.agree(witness.end(traffic));
+        }
+        Ok(Some(report))
     }
 }

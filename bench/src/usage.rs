@@ -1,4 +1,8 @@
-//! What processes and the kernel use, read from `/proc`.
+//! What processes and the kernel use, read from `/proc`: time and memory here, what threads did in [`switches`], what
+//! sockets hold in [`sockets`].
+
+pub mod sockets;
+pub mod switches;
 
 use std::fs;
 
@@ -13,7 +17,29 @@ const TICKS_PER_SECOND: u64 = 100;
 /// # Errors
 /// No such process.
 pub fn cpu_us(pid: u32) -> anyhow::Result<u64> {
-    cpu_us_in(&format!("/proc/{pid}/stat"))
+    Ok(cpu_us_in(&format!("/proc/{pid}/stat"), 2)?.iter().sum())
+}
+
+/// CPU time of a process so far, in microseconds. The kernel counts it in steps of 10 ms, and splits it by where the
+/// process was at the ticks of its clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CpuTime {
+    /// In the process's own code.
+    pub user_us: u64,
+    /// In the kernel, on its behalf.
+    pub system_us: u64,
+}
+
+/// CPU time of a process, by where it went.
+///
+/// # Errors
+/// No such process.
+pub fn cpu_time(pid: u32) -> anyhow::Result<CpuTime> {
+    let times = cpu_us_in(&format!("/proc/{pid}/stat"), 2)?;
+    Ok(CpuTime {
+        user_us: times[0],
+        system_us: times[1],
+    })
 }
 
 /// User and system time of a process and all processes under it, in microseconds; of those that ended, too, if they were
@@ -22,10 +48,7 @@ pub fn cpu_us(pid: u32) -> anyhow::Result<u64> {
 /// # Errors
 /// No such process.
 pub fn family_cpu_us(pid: u32) -> anyhow::Result<u64> {
-    let path = format!("/proc/{pid}/stat");
-    let stat = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
-    let ticks = parse_family_ticks(&stat).ok_or_else(|| anyhow!("{path} has an unknown form"))?;
-    let own = ticks * 1_000_000 / TICKS_PER_SECOND;
+    let own: u64 = cpu_us_in(&format!("/proc/{pid}/stat"), 4)?.iter().sum();
     // A child that ends meanwhile is not counted now, and next time in its parent.
     let children = children(pid)
         .into_iter()
@@ -80,7 +103,9 @@ fn children(pid: u32) -> Vec<u32> {
 /// # Errors
 /// No such thread.
 pub fn thread_cpu_us(pid: u32, thread: u32) -> anyhow::Result<u64> {
-    cpu_us_in(&format!("/proc/{pid}/task/{thread}/stat"))
+    Ok(cpu_us_in(&format!("/proc/{pid}/task/{thread}/stat"), 2)?
+        .iter()
+        .sum())
 }
 
 /// The thread of a process with this name.
@@ -100,32 +125,24 @@ pub fn thread(pid: u32, name: &str) -> anyhow::Result<u32> {
     Err(anyhow!("process {pid} has no thread {name}"))
 }
 
-fn cpu_us_in(path: &str) -> anyhow::Result<u64> {
+/// The first `fields` of user time, system time, and both of children that have ended, in microseconds.
+fn cpu_us_in(path: &str, fields: usize) -> anyhow::Result<Vec<u64>> {
     let stat = fs::read_to_string(path).with_context(|| format!("reading {path}"))?;
-    parse_cpu_ticks(&stat)
+    let ticks = ticks(&stat, fields).ok_or_else(|| anyhow!("{path} has an unknown form"))?;
+    Ok(ticks
+        .into_iter()
         .map(|ticks| ticks * 1_000_000 / TICKS_PER_SECOND)
-        .ok_or_else(|| anyhow!("{path} has an unknown form"))
+        .collect())
 }
 
-/// Fields 14 and 15: user and system time.
-fn parse_cpu_ticks(stat: &str) -> Option<u64> {
-    sum_of_ticks(stat, 2)
-}
-
-/// The same with fields 16 and 17: those of children that have ended.
-fn parse_family_ticks(stat: &str) -> Option<u64> {
-    sum_of_ticks(stat, 4)
-}
-
-/// The sum of so many fields from the 14th on, counted after the command's closing parenthesis (the command may contain
-/// anything).
-fn sum_of_ticks(stat: &str, fields: usize) -> Option<u64> {
+/// So many fields from the 14th on, counted after the command's closing parenthesis (the command may contain anything).
+fn ticks(stat: &str, fields: usize) -> Option<Vec<u64>> {
     let rest = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
     let values: Vec<u64> = rest
         .take(fields)
         .map_while(|field| field.parse().ok())
         .collect();
-    (values.len() == fields).then(|| values.iter().sum())
+    (values.len() == fields).then_some(values)
 }
 
 /// Bytes that a process has caused to be written to disks.
@@ -178,14 +195,7 @@ pub struct Held {
 /// # Errors
 /// No such process, or somebody else's.
 pub fn family_memory(pid: u32) -> anyhow::Result<Held> {
-    let path = format!("/proc/{pid}/smaps_rollup");
-    let rollup = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
-    let field =
-        |name| kilobytes(&rollup, name).ok_or_else(|| anyhow!("{path} does not say {name}"));
-    let mut sum = Held {
-        rss: field("Rss:")?,
-        pss: field("Pss:")?,
-    };
+    let mut sum = held(pid)?;
     for child in children(pid) {
         // One that ends meanwhile holds nothing.
         let held = family_memory(child).unwrap_or_default();
@@ -193,6 +203,29 @@ pub fn family_memory(pid: u32) -> anyhow::Result<Held> {
         sum.pss += held.pss;
     }
     Ok(sum)
+}
+
+/// Resident memory of a process, where what several processes share is divided among them, in bytes. The kernel walks all
+/// of it to find out.
+///
+/// # Errors
+/// No such process, or somebody else's.
+pub fn proportional(pid: u32) -> anyhow::Result<u64> {
+    Ok(held(pid)?.pss)
+}
+
+/// Memory of one process.
+fn held(pid: u32) -> anyhow::Result<Held> {
+    let path = format!("/proc/{pid}/smaps_rollup");
+    let rollup = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+    parse_rollup(&rollup).ok_or_else(|| anyhow!("{path} has an unknown form"))
+}
+
+fn parse_rollup(rollup: &str) -> Option<Held> {
+    Some(Held {
+        rss: kilobytes(rollup, "Rss:")?,
+        pss: kilobytes(rollup, "Pss:")?,
+    })
 }
 
 /// The kernel's slab memory, of the whole system, in bytes.
@@ -259,72 +292,4 @@ pub fn raise_open_files() -> anyhow::Result<u64> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use nix::sys::signal::{Signal, kill};
-    use nix::unistd::Pid;
-
-    #[test]
-    fn cpu_time_is_found_behind_any_command_name() {
-        let stat = "7 (a) b) c) S 1 2 3 4 5 6 7 8 9 10 120 30 0 0 20 0 1 0 100";
-        assert_eq!(parse_cpu_ticks(stat), Some(150));
-        assert_eq!(parse_cpu_ticks("nonsense"), None);
-        let stat = "7 (a) S 1 2 3 4 5 6 7 8 9 10 120 30 5 6 20 0 1 0 100";
-        assert_eq!(parse_family_ticks(stat), Some(161));
-        assert_eq!(
-            parse_family_ticks("7 (a) S 1 2 3 4 5 6 7 8 9 10 120 30 5"),
-            None
-        );
-    }
-
-    /// A shell whose child burns time.
-    #[test]
-    fn children_are_counted_with_their_parent() {
-        // Should this test fail, the limit ends them.
-        let script = "ulimit -t 20; ( while :; do :; done ) & read ready";
-        let mut shell = std::process::Command::new("sh")
-            .args(["-c", script])
-            .stdin(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
-        let pid = shell.id();
-        while family_cpu_us(pid).unwrap() < 50_000 {
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
-        assert!(cpu_us(pid).unwrap() < 50_000);
-        let child = children(pid)[0];
-        let held = family_memory(pid).unwrap();
-        assert!(held.rss > family_memory(child).unwrap().rss && held.rss >= held.pss);
-        let child = Pid::from_raw(i32::try_from(child).unwrap());
-        kill(child, Signal::SIGKILL).unwrap();
-        shell.kill().unwrap();
-        shell.wait().unwrap();
-    }
-
-    #[test]
-    fn this_process_is_resident() {
-        let resident = resident(std::process::id()).unwrap();
-        assert!(resident.total >= resident.anonymous && resident.anonymous > 0);
-        let slab = slab().unwrap();
-        assert!(slab.total > slab.unreclaimable && slab.unreclaimable > 0);
-        assert!(cpu_us(std::process::id()).is_ok());
-        assert!(written_bytes(std::process::id()).is_ok());
-    }
-
-    #[test]
-    fn a_core_is_busy_with_all_but_waiting() {
-        let stat =
-            "cpu  9 9 9 9 9 9 9 9 0 0\ncpu0 1 2 4 100 200 8 16 32 7 7\ncpu10 1 1 1 1 1 1 1 1 0 0\n";
-        assert_eq!(parse_busy_ticks(stat, 0), Some(63));
-        assert_eq!(parse_busy_ticks(stat, 10), Some(6));
-        assert_eq!(parse_busy_ticks(stat, 1), None);
-        assert!(core_busy_us(0).unwrap() > 0);
-    }
-
-    #[test]
-    fn kilobytes_are_read_by_name() {
-        let text = "VmRSS:\t    12 kB\nRssAnon:\t 3 kB\n";
-        assert_eq!(kilobytes(text, "RssAnon:"), Some(3 << 10));
-        assert_eq!(kilobytes(text, "Slab:"), None);
-    }
-}
+mod tests;

@@ -12,6 +12,7 @@ use socket2::{Domain, Socket, Type};
 use crate::churn::crowd;
 use crate::events::{consume, publish};
 use crate::job::{Job, Notice, Order, Task, tell};
+use crate::out::out;
 use crate::storm::herd;
 use crate::{hold, load, usage};
 
@@ -85,7 +86,7 @@ pub fn accept() -> anyhow::Result<()> {
     // The standard library's backlog of 128 drops SYNs, each of which costs a second.
     socket.listen(4_096)?;
     let listener = TcpListener::from(socket);
-    println!("{}", listener.local_addr()?.port());
+    out!("{}", listener.local_addr()?.port());
     let orders = listen_for_orders();
     std::thread::spawn(move || {
         let mut held = Vec::new();

@@ -1,45 +1,9 @@
 //! The load generator against the real gateway, small: what the figures come from must itself be right.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
+mod common;
 
+use common::run;
 use serde_json::Value;
-
-/// The gateway that is built beside the load generator.
-fn gateway() -> PathBuf {
-    let gateway = Path::new(env!("CARGO_BIN_EXE_longhaul-bench")).with_file_name("longhaul");
-    assert!(
-        gateway.exists(),
-        "{} is missing: cargo build -p longhaul-gateway",
-        gateway.display()
-    );
-    gateway
-}
-
-/// Runs the load generator, demands its success, and returns its report.
-fn run(arguments: &[&str]) -> Value {
-    let folder = tempfile::tempdir().expect("a folder");
-    let report = folder.path().join("report.json");
-    let output = Command::new(env!("CARGO_BIN_EXE_longhaul-bench"))
-        .args(arguments)
-        .arg("--spawn")
-        .arg("--gateway")
-        .arg(gateway())
-        .arg("--json")
-        .arg(&report)
-        .output()
-        .expect("it starts");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success(),
-        "{arguments:?}: {said}\n{}",
-        String::from_utf8_lossy(&output.stdout)
-    );
-    let text = std::fs::read_to_string(&report).expect("the report is written");
-    serde_json::from_str(&text).expect("the report is JSON")
-}
 
 /// What no run may show. An update that a newer one of the same vehicle replaced is not lost in this sense: on a busy
 /// machine that is the gateway's promise at work.

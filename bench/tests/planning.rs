@@ -1,25 +1,17 @@
 //! A plan against what is measured: coefficients from small runs must say what a run of twice the size takes.
 
-use std::path::{Path, PathBuf};
+mod common;
+
+use std::path::Path;
 use std::process::Command;
 
+use common::gateway;
 use serde_json::Value;
 
 /// How far a prediction of memory may be off.
 const WITHIN: f64 = 0.2;
 /// Idle connections of the runs that coefficients are from.
 const CALIBRATED: u32 = 6_000;
-
-/// The gateway that is built beside the load generator.
-fn gateway() -> PathBuf {
-    let gateway = Path::new(env!("CARGO_BIN_EXE_longhaul-bench")).with_file_name("longhaul");
-    assert!(
-        gateway.exists(),
-        "{} is missing: cargo build -p longhaul-gateway",
-        gateway.display()
-    );
-    gateway
-}
 
 /// Runs the load generator, demands its success, and returns what it wrote to `json`.
 fn run(arguments: &[&str], json: &Path) -> Value {

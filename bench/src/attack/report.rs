@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::kind::Kind;
 use crate::checks::{self, Checks};
 use crate::job::Percentiles;
+use crate::out::out;
 use crate::report::{Outcome, Report, grouped, milliseconds};
 
 /// Under attack, the 99th percentile of the good clients' latency may be so many times what it is without.
@@ -121,8 +122,8 @@ impl AttackReport {
 impl Outcome for AttackReport {
     fn print(&self) {
         self.good.print();
-        println!("\nattack");
-        println!("  {:<24} {}", "alone", milliseconds(&self.alone_us));
+        out!("\nattack");
+        out!("  {:<24} {}", "alone", milliseconds(&self.alone_us));
         let mib = |bytes: Option<u64>| {
             bytes.map_or_else(
                 || "?".to_owned(),
@@ -131,7 +132,7 @@ impl Outcome for AttackReport {
         };
         for assault in &self.assaults {
             let counted: u64 = assault.counted.iter().sum();
-            println!(
+            out!(
                 "  {:<24} {}\n  {:<24} {} attackers, {:.0}/s; counted {}, {} addresses into the box, {} kept out; {} MiB",
                 assault.name,
                 milliseconds(&assault.latency_us),
@@ -144,16 +145,17 @@ impl Outcome for AttackReport {
                 mib(assault.gateway_rss_bytes),
             );
         }
-        println!(
+        out!(
             "  {:<24} {} MiB before, {} most; budget at most {} MiB",
             "gateway memory",
             mib(self.gateway_rss_before),
             mib(self.gateway_rss_max),
             mib(self.budget_bytes),
         );
-        println!(
+        out!(
             "  {:<24} {}",
-            "good clients dropped", self.good_disconnected
+            "good clients dropped",
+            self.good_disconnected
         );
         checks::print(&self.failures);
     }

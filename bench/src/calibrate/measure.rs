@@ -7,7 +7,9 @@ use serde::Serialize;
 
 use super::fit::Rates;
 use crate::audience::Watch;
-use crate::cli::{Calibrate, Fanout, GatewayArgs, GeneratorArgs, Idle, IdleRole, ResultArgs, Tls};
+use crate::cli::{
+    Calibrate, Fanout, GatewayArgs, GeneratorArgs, Idle, IdleRole, OutsideArgs, ResultArgs, Tls,
+};
 use crate::gateway::{Gateway, Spawn};
 use crate::idle::{self, IdleReport};
 use crate::run::Interrupted;
@@ -222,6 +224,7 @@ impl<'a> Runs<'a> {
                 quiet_after_ms: 1_000,
                 heartbeat_ms,
                 gateway: self.gateway(1),
+                outside: OutsideArgs::default(),
                 seed: 1,
                 json: None,
             },
@@ -247,6 +250,7 @@ impl<'a> Runs<'a> {
             seconds: self.seconds,
             gateway: self.gateway(SHARDS),
             generator: GeneratorArgs::default(),
+            outside: OutsideArgs::default(),
             result: ResultArgs {
                 json: None,
                 no_check: true,

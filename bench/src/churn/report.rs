@@ -9,6 +9,7 @@ use super::tally::Tally;
 use super::{ACCEPTED, CLOSED, OPEN};
 use crate::checks::{self, Checks};
 use crate::metrics::Metrics;
+use crate::out::out;
 use crate::report::{Outcome, grouped};
 
 /// What may stay of a whole fleet's life: the allocator's arenas, and what is known of each id for good.
@@ -140,7 +141,7 @@ impl ChurnReport {
 
 impl Outcome for ChurnReport {
     fn print(&self) {
-        let row = |name: &str, value: String| println!("  {name:<22} {value}");
+        let row = |name: &str, value: String| out!("  {name:<22} {value}");
         let Tally {
             connects,
             welcomed,
@@ -155,7 +156,7 @@ impl Outcome for ChurnReport {
             reasons,
             ..
         } = &self.clients;
-        println!("\nchurn: {} connections accepted", grouped(self.accepted));
+        out!("\nchurn: {} connections accepted", grouped(self.accepted));
         row("closed, by cause", list(&self.closed_by_cause));
         row("still open", self.open.to_string());
         row("refused, by reason", list(&self.refused_by_reason));
@@ -206,7 +207,7 @@ impl Outcome for ChurnReport {
             );
         }
         for reason in reasons {
-            println!("  ! {reason}");
+            out!("  ! {reason}");
         }
         checks::print(&self.failures);
     }

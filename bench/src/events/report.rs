@@ -8,6 +8,7 @@ use super::night::Night;
 use super::strace::Calls;
 use super::stretch::Stretch;
 use crate::checks::{self, Checks};
+use crate::out::out;
 use crate::report::{Outcome, grouped, milliseconds};
 
 /// What one node has to make durable, in events a second.
@@ -136,7 +137,7 @@ fn check(found: &Findings, checks: &mut Checks) {
 }
 
 fn row(name: &str, value: String) {
-    println!("  {name:<22} {value}");
+    out!("  {name:<22} {value}");
 }
 
 fn print_stretch(stretch: &Stretch) {
@@ -179,7 +180,7 @@ fn print_stretch(stretch: &Stretch) {
         ),
     );
     for reason in &stretch.reasons {
-        println!("  ! {reason}");
+        out!("  ! {reason}");
     }
 }
 
@@ -189,9 +190,9 @@ fn print_floors(floors: &Floors) {
 }
 
 fn print_night(night: &Night) {
-    println!("\nnight, as fast as the windows let them");
+    out!("\nnight, as fast as the windows let them");
     print_stretch(&night.published);
-    println!("\nmorning");
+    out!("\nmorning");
     for morning in &night.mornings {
         let verdict = if morning.exact { "exact" } else { "WRONG" };
         row(
@@ -218,7 +219,7 @@ fn print_night(night: &Night) {
         milliseconds(&night.positions_replay_us),
     );
     for reason in &night.reasons {
-        println!("  ! {reason}");
+        out!("  ! {reason}");
     }
 }
 
@@ -226,14 +227,14 @@ impl Outcome for EventsReport {
     fn print(&self) {
         let found = &self.found;
         found.night.positions.print();
-        println!("\nfloor, before: append and fdatasync in the log's folder, nothing else");
+        out!("\nfloor, before: append and fdatasync in the log's folder, nothing else");
         print_floors(&found.floor_before);
-        println!("\nthroughput, as fast as the windows let them");
+        out!("\nthroughput, as fast as the windows let them");
         print_stretch(&found.throughput);
-        println!("\nlatency, at {} events/s", self.parameters["rate"]);
+        out!("\nlatency, at {} events/s", self.parameters["rate"]);
         print_stretch(&found.latency);
         if let Some(traced) = &found.traced {
-            println!("\nstrace on the log's thread, at the same rate");
+            out!("\nstrace on the log's thread, at the same rate");
             row(
                 "fsync and fdatasync",
                 format!(
@@ -247,9 +248,9 @@ impl Outcome for EventsReport {
             row("writes", grouped(traced.calls.writes));
         }
         print_night(&found.night);
-        println!("\nfloor, after");
+        out!("\nfloor, after");
         print_floors(&found.floor_after);
-        println!("\nevents");
+        out!("\nevents");
         checks::print(&self.failures);
     }
 

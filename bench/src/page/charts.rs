@@ -32,6 +32,8 @@ pub fn of_all(results: &[ResultFile]) -> Vec<Chart> {
         memory_each(results),
         cpu(results, "inbound", "updates from vehicles a second"),
         cpu(results, "delivered", "updates to dashboards a second"),
+        cpu_each(results),
+        cpu_at_rest(results),
     ]
     .into_iter()
     .filter_map(Chart::drawable)
@@ -158,25 +160,13 @@ fn memory_each(results: &[ResultFile]) -> Chart {
         ("gateway", "/gateway_rss_bytes_per_connection", 1.0),
         ("kernel, one end", "/kernel_bytes_per_connection", 0.5),
     ];
-    let mut series: Vec<Series> = Vec::new();
-    for result in results.iter().filter(|result| result.command() == "idle") {
-        let role = result.text("/role").unwrap_or("connection");
-        let connections = result.number("/connections");
-        for (part, pointer, times) in parts {
-            if let Some((connections, bytes)) = connections.zip(result.number(pointer)) {
-                let name = format!("{part}, {role}");
-                add(&mut series, name, (connections, bytes * times));
-            }
-        }
-    }
-    sort(&mut series);
     Chart {
         title: "Memory of each idle connection",
         note: "A flat line costs the same at any number. The gateway's without its baseline; the kernel's is half of \
                what both ends of a loopback connection take.",
         x: log("connections"),
         y: linear("bytes"),
-        series,
+        series: against_connections(results, &parts, of_role),
     }
 }
 
@@ -186,12 +176,16 @@ fn cpu(results: &[ResultFile], count: &str, title: &'static str) -> Chart {
         let of = |key: &str| load.value[key].as_f64();
         let point = of(count).zip(of("seconds")).zip(of("gateway_cpu_percent"));
         if let Some(((count, seconds), percent)) = point {
-            let parameters = &result.value["parameters"];
+            let parameters = &load.value["parameters"];
             let name = match (&parameters["dashboards"], parameters["watch"].as_str()) {
                 (Value::Number(dashboards), Some(watch)) => {
                     format!("{}, {dashboards} dashboards of {watch}", result.command())
                 }
                 _ => result.command().to_owned(),
+            };
+            let name = match &parameters["held"] {
+                Value::Number(held) => format!("{name}, beside {held}"),
+                _ => name,
             };
             add(
                 &mut series,
@@ -211,6 +205,70 @@ fn cpu(results: &[ResultFile], count: &str, title: &'static str) -> Chart {
         y: linear("cores"),
         series,
     }
+}
+
+/// Beside more and more idle connections.
+fn cpu_each(results: &[ResultFile]) -> Chart {
+    let parts = [
+        ("from a vehicle", "/beside/gateway_cpu_us_per_inbound", 1.0),
+        ("to a dashboard", "/beside/gateway_cpu_us_per_delivery", 1.0),
+    ];
+    let load = |result: &ResultFile| {
+        let of = |key: &str| result.number(&format!("/parameters/beside/{key}"));
+        let (rate, dashboards) = (of("rate")?, of("dashboards")?);
+        Some(format!("{rate} a second, {dashboards} dashboards"))
+    };
+    Chart {
+        title: "CPU of each update against connections",
+        note: "Of a load beside connections that are idle. A flat line costs the same beside any number of them. The \
+               gateway's whole time is divided by the one count, and by the other.",
+        x: log("connections"),
+        y: linear("µs"),
+        series: against_connections(results, &parts, |part, result| {
+            load(result).map_or_else(|| part.to_owned(), |load| format!("{part}, {load}"))
+        }),
+    }
+}
+
+fn cpu_at_rest(results: &[ResultFile]) -> Chart {
+    let parts = [("gateway", "/gateway_cpu_percent", 1.0)];
+    Chart {
+        title: "Gateway CPU at rest against connections",
+        note: "While no client says anything; heartbeats go on.",
+        x: log("connections"),
+        y: linear("% of a core"),
+        series: against_connections(results, &parts, of_role),
+    }
+}
+
+/// A part of what a result's idle connections cost.
+fn of_role(part: &str, result: &ResultFile) -> String {
+    let role = result.text("/role").unwrap_or("connection");
+    format!("{part}, {role}")
+}
+
+/// A figure of each `idle` result by its number of connections, for each of `parts`: its name, a JSON pointer, and what it
+/// is multiplied with. Points whose series has the same name are joined.
+fn against_connections(
+    results: &[ResultFile],
+    parts: &[(&str, &str, f64)],
+    name: impl Fn(&str, &ResultFile) -> String,
+) -> Vec<Series> {
+    let mut series: Vec<Series> = Vec::new();
+    for result in results.iter().filter(|result| result.command() == "idle") {
+        let connections = result.number("/connections");
+        for &(part, pointer, times) in parts {
+            if let Some((connections, figure)) = connections.zip(result.number(pointer)) {
+                add(
+                    &mut series,
+                    name(part, result),
+                    (connections, figure * times),
+                );
+            }
+        }
+    }
+    sort(&mut series);
+    series
 }
 
 fn loads(results: &[ResultFile]) -> impl Iterator<Item = (&ResultFile, LoadIn<'_>)> {

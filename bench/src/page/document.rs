@@ -137,6 +137,7 @@ fn section(result: &ResultFile) -> anyhow::Result<Markup> {
             tr { th { "bench" } td { (said("/bench_version")) } }
         }
         @for failure in result.failures() { p.failed { (failure) } }
+        @for remark in result.texts("not_flat") { p { (remark) } }
         @if limited {
             p.failed { "The generator could not keep its own schedule: latencies are its, not the gateway's." }
         }

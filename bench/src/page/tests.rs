@@ -69,6 +69,40 @@ fn a_page_has_every_plot_and_the_machine() {
 }
 
 #[test]
+fn a_curve_is_drawn_from_the_runs_in_it() {
+    let run = |connections: u64| {
+        let mut run = idle(connections);
+        run["gateway_cpu_percent"] = json!(connections as f64 / 1_000.0);
+        let parameters = json!({"rate": 500, "dashboards": 2, "watch": "50", "held": connections});
+        run["parameters"] = json!({"beside": parameters});
+        run["beside"] = load(parameters);
+        run["beside"]["gateway_cpu_us_per_inbound"] = json!(5.0);
+        run["beside"]["gateway_cpu_us_per_delivery"] = json!(2.5);
+        run
+    };
+    let curve = json!({
+        "command": "curve", "passed": true, "runs": [run(1_000), run(10_000)],
+        "not_flat": ["kernel bytes is not flat"],
+        "points": [{"name": "1,000 connections", "gateway_bytes_per_connection": 203.0}],
+        "provenance": load(Value::Null)["provenance"],
+    });
+    let page = page(&result("curve.json", curve).with_parts());
+    for text in [
+        "Memory of each idle connection",
+        "CPU of each update against connections",
+        "from a vehicle, 500 a second, 2 dashboards",
+        "Gateway CPU at rest against connections",
+        "curve.json, 10000 connections",
+        "gateway memory per connection, 1,000 connections",
+        "kernel bytes is not flat",
+        "idle, 2 dashboards of 50, beside 1000",
+    ] {
+        assert!(page.contains(text), "{text} is missing");
+    }
+    assert!(!page.contains("the result does not say"));
+}
+
+#[test]
 fn nothing_is_loaded_from_anywhere() {
     let page = page(&[result("a", load(Value::Null)), result("b", idle(10))]);
     for foreign in [

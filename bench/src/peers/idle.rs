@@ -1,7 +1,6 @@
 //! What a server's processes hold for connections that say nothing.
 
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{bail, ensure};
 
@@ -13,6 +12,7 @@ use crate::crew::Crew;
 use crate::gateway::Gateway;
 use crate::idle::await_held;
 use crate::job::{HoldTask, Job, Notice, Order, Ready, Task};
+use crate::run;
 use crate::token::Role;
 use crate::usage;
 
@@ -89,19 +89,10 @@ fn release(mut crew: Crew) -> anyhow::Result<()> {
 
 impl Bench<'_> {
     fn sleep(&self, time: Duration) -> anyhow::Result<()> {
-        let began = Instant::now();
-        while began.elapsed() < time {
-            self.check()?;
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        Ok(())
+        run::sleep(time, self.interrupted)
     }
 
     fn check(&self) -> anyhow::Result<()> {
-        ensure!(
-            !self.interrupted.load(Ordering::Relaxed),
-            "ended by the user"
-        );
-        Ok(())
+        run::check(self.interrupted)
     }
 }

@@ -106,7 +106,7 @@ impl Measured {
             disconnected: report.disconnected,
             unconfirmed: report.unconfirmed,
             errors: report.errors,
-            reasons: report.reasons.clone(),
+            reasons: [&report.reasons[..], &report.failures].concat(),
             cpu_us_per_inbound: report.gateway_cpu_us_per_inbound,
             cpu_us_per_delivery: report.gateway_cpu_us_per_delivery,
             cpu_percent: report.gateway_cpu_percent,

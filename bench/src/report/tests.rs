@@ -9,6 +9,7 @@ fn setting() -> Setting {
         start_ns: 0,
         gateway_cpu_us: Some(1_000),
         gateway_rss_bytes: None,
+        gateway_outside: None,
         names_missing: 0,
         interrupted: false,
         seconds: Seconds::new().unwrap(),
@@ -160,4 +161,31 @@ fn numbers_are_grouped() {
     ] {
         assert_eq!(grouped(count), text);
     }
+}
+
+#[test]
+fn a_gateway_that_counts_otherwise_fails_the_run() {
+    let good = Counts {
+        delivered: 50,
+        ..Counts::default()
+    };
+    let pair = |gateway: f64| Pair {
+        what: "updates in",
+        metric: "longhaul_positions_in_total",
+        outside: 25.0,
+        gateway,
+        tolerance: 0.0,
+        agrees: gateway == 25.0,
+    };
+    let mut report = Report::new(setting(), &done(good)).unwrap();
+    report.agree(Ok(vec![pair(25.0)]));
+    assert!(report.passed && report.failures.is_empty());
+    report.agree(Ok(vec![pair(25.0), pair(24.0)]));
+    assert!(!report.passed);
+    assert_eq!(report.failures.len(), 1);
+    let json = serde_json::to_value(&report).unwrap();
+    assert_eq!(json["agreement"][1]["agrees"], false);
+    let mut report = Report::new(setting(), &done(good)).unwrap();
+    report.agree(Err(anyhow::anyhow!("nobody answers")));
+    assert!(!report.passed && report.failures == ["nobody answers"]);
 }

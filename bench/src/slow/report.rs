@@ -10,6 +10,7 @@ use super::Eviction;
 use crate::checker::{Counts, Phase, phase_percentiles};
 use crate::checks::{self, Checks};
 use crate::job::{Done, Percentiles};
+use crate::out::out;
 use crate::report::{Outcome, Report, grouped, milliseconds};
 use crate::resume::Resumed;
 
@@ -187,7 +188,7 @@ impl SlowReport {
 impl Outcome for SlowReport {
     fn print(&self) {
         self.healthy.print();
-        let row = |name: &str, value: String| println!("  {name:<22} {value}");
+        let row = |name: &str, value: String| out!("  {name:<22} {value}");
         let seconds = |value: Option<f64>| {
             value.map_or_else(|| "never".to_owned(), |value| format!("{value:.1} s"))
         };
@@ -197,7 +198,7 @@ impl Outcome for SlowReport {
                 |bytes| format!("{:.1}", bytes as f64 / 1_048_576.0),
             )
         };
-        println!(
+        out!(
             "\nslow, {} dashboards that hang",
             grouped(self.stalled.into())
         );

@@ -8,6 +8,7 @@ use super::herd::Round;
 use crate::checker::{Phase, phase_percentiles};
 use crate::checks::{self, Checks};
 use crate::job::{Percentiles, add_pairs};
+use crate::out::out;
 use crate::report::{Outcome, Report, grouped, milliseconds};
 
 /// How much longer the existing connections' deliveries may take during the storm, at the 99th percentile.
@@ -76,8 +77,8 @@ impl RoundReport {
     }
 
     fn print(&self, number: usize) {
-        let row = |name: &str, value: String| println!("    {name:<20} {value}");
-        println!(
+        let row = |name: &str, value: String| out!("    {name:<20} {value}");
+        out!(
             "  round {number}: {} connected in {:.2} s, {}/s",
             grouped(self.connected as u64),
             self.seconds,
@@ -108,7 +109,7 @@ impl RoundReport {
             );
         }
         for reason in &self.reasons {
-            println!("    ! {reason}");
+            out!("    ! {reason}");
         }
     }
 }
@@ -189,14 +190,14 @@ impl StormReport {
 impl Outcome for StormReport {
     fn print(&self) {
         self.existing.print();
-        println!(
+        out!(
             "\nstorm, {} connections at once",
             grouped(self.connections.into())
         );
         for (round, number) in self.rounds.iter().zip(1..) {
             round.print(number);
         }
-        let row = |name: &str, value: String| println!("  {name:<22} {value}");
+        let row = |name: &str, value: String| out!("  {name:<22} {value}");
         row("existing lost", self.existing_lost.to_string());
         row(
             "existing, quiet",

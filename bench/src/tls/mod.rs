@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 
 use crate::audience::Watch;
-use crate::cli::{GatewayArgs, Idle, IdleRole, Tls, duration};
+use crate::cli::{GatewayArgs, Idle, IdleRole, OutsideArgs, Tls, duration};
 use crate::gateway::Gateway;
 use crate::idle::{self, IdleReport};
 use crate::report::write_json;
@@ -87,6 +87,7 @@ fn idle(args: &Tls, tls: bool, interrupted: &Interrupted) -> anyhow::Result<Idle
         quiet_after_ms: 3_000,
         heartbeat_ms: None,
         gateway: gateway(args, None, tls),
+        outside: OutsideArgs::default(),
         seed: 1,
         json: None,
     };

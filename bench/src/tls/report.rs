@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::idle::IdleReport;
+use crate::out::out;
 
 /// So many handshakes, and what they took.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -96,9 +97,9 @@ impl TlsReport {
     /// For people.
     pub fn print(&self) {
         if let Some(Memory { plain, tls }) = &self.memory {
-            println!("\nidle vehicles, gateway memory each");
+            out!("\nidle vehicles, gateway memory each");
             for (name, idle) in [("TCP", plain), ("TLS", tls)] {
-                println!(
+                out!(
                     "  {name:<10} {:>7.0} bytes, of it heap {:>7.0}   ({} connections, {} failed, {} dropped)",
                     idle.gateway_rss_bytes_per_connection.unwrap_or(f64::NAN),
                     idle.gateway_rss_anon_bytes_per_connection
@@ -108,25 +109,26 @@ impl TlsReport {
                     idle.dropped
                 );
                 for reason in &idle.reasons {
-                    println!("  ! {reason}");
+                    out!("  ! {reason}");
                 }
             }
-            println!(
+            out!(
                 "  TLS adds   {:>7.0} bytes",
                 self.gateway_bytes_of_tls.unwrap_or(f64::NAN)
             );
         }
         for handshakes in &self.handshakes {
-            println!(
+            out!(
                 "\n{} TLS 1.3 handshakes, ECDSA P-256, {} clients",
-                handshakes.kind, handshakes.clients
+                handshakes.kind,
+                handshakes.clients
             );
             for (name, rate) in [
                 ("gateway", &handshakes.gateway),
                 ("socket and rustls", &handshakes.bare_socket),
                 ("rustls in memory", &handshakes.in_memory),
             ] {
-                println!(
+                out!(
                     "  {name:<18} {:>7.1} µs of CPU each, {:>7.0} a second and core, {:.2} × rustls in memory ({} made)",
                     rate.cpu_us_each,
                     rate.per_second_and_core,
