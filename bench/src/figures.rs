@@ -148,6 +148,10 @@ const OF_RESULTS: &[Known] = &[
     lower("/latency/latency_us/p50", "acknowledged p50", "µs"),
     lower("/latency/latency_us/p99", "acknowledged p99", "µs"),
     higher("/night/replayed_per_second", "events replayed", "1/s"),
+    lower("/outage/seconds", "time back after the outage", "s"),
+    lower("/outage/back_us/p99", "back after the outage, p99", "µs"),
+    lower("/events/latency_us/p50", "acknowledged p50", "µs"),
+    lower("/events/latency_us/p99", "acknowledged p99", "µs"),
     lower("/coefficients/*/value", "coefficient", ""),
 ];
 
