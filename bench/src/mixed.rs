@@ -76,7 +76,7 @@ pub fn run(args: &Mixed, interrupted: &Interrupted) -> anyhow::Result<ExitCode> 
     Synthetic::new(args.events_vehicles, args.events_rate, day.total_seconds())
         .context("of the events")?;
     let load = Run {
-        command: "mixed",
+        command: "the fleet",
         parameters: json!({
             "vehicles": args.vehicles, "rate": args.rate, "dashboards": args.dashboards,
             "seconds": args.seconds, "warm_up": args.warm_up, "events_vehicles": args.events_vehicles,

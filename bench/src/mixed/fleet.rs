@@ -278,7 +278,8 @@ impl<'a> Fleet<'a> {
     fn conclude(&mut self, done: Done, stranded: usize) -> anyhow::Result<Done> {
         let mut latency = Histogram::new_with_bounds(1, 600_000_000, 3)?;
         let mut late = Histogram::new_with_bounds(1, 600_000_000, 3)?;
-        for Hour { phase, .. } in &self.hours {
+        // Without the midnight before the day.
+        for Hour { phase, .. } in self.hours.iter().skip(1) {
             add_pairs(&mut latency, &phase.latency);
             add_pairs(&mut late, &phase.late);
         }

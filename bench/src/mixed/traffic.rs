@@ -41,6 +41,8 @@ pub struct Traffic<'a> {
     happened: usize,
     /// Per dashboard that leaves: what it was owed.
     leaving: Vec<u64>,
+    /// Vehicles that are to leave as soon as they are back from the outage.
+    late: Vec<usize>,
     looked_ns: u64,
 }
 
@@ -75,6 +77,7 @@ impl<'a> Traffic<'a> {
             tokens,
             agenda: day.agenda(),
             happened: 0,
+            late: Vec::new(),
             looked_ns: 0,
         })
     }
@@ -162,6 +165,9 @@ impl<'a> Traffic<'a> {
             for id in 0..self.tokens.len() {
                 self.look_after(id, now);
             }
+            for id in std::mem::take(&mut self.late) {
+                self.leave(id, Move::Leave);
+            }
         }
         Ok(())
     }
@@ -212,7 +218,10 @@ impl<'a> Traffic<'a> {
         {
             self.happened += 1;
             match what {
-                Move::Come => self.presence.come(client, now_ns()),
+                Move::Come => {
+                    self.late.retain(|&late| late != client);
+                    self.presence.come(client, now_ns());
+                }
                 Move::Back => {
                     let now = now_ns();
                     if self.presence.outage.began_ns == 0 {
@@ -227,6 +236,13 @@ impl<'a> Traffic<'a> {
     }
 
     fn leave(&mut self, id: usize, what: Move) {
+        if self.presence.returning[id] {
+            // Who was dropped comes back first, however long that takes: nobody is to be forgotten.
+            if what == Move::Leave {
+                self.late.push(id);
+            }
+            return;
+        }
         self.presence.wanted[id] = false;
         match (self.presence.states[id], self.presence.dashboard(id)) {
             (State::Connecting, _) => {
