@@ -278,16 +278,13 @@ impl<'a> Fleet<'a> {
     fn conclude(&mut self, done: Done, stranded: usize) -> anyhow::Result<Done> {
         let mut latency = Histogram::new_with_bounds(1, 600_000_000, 3)?;
         let mut late = Histogram::new_with_bounds(1, 600_000_000, 3)?;
+        let mut latency_max_ns = 0;
         // Without the midnight before the day.
         for Hour { phase, .. } in self.hours.iter().skip(1) {
             add_pairs(&mut latency, &phase.latency);
             add_pairs(&mut late, &phase.late);
+            latency_max_ns = latency_max_ns.max(phase.latency_max_ns);
         }
-        let max_ns = self
-            .hours
-            .iter()
-            .map(|hour| hour.phase.latency_max_ns)
-            .max();
         let in_outage = self.traffic.in_outage();
         let presence = &mut self.traffic.presence;
         let outage = Round {
@@ -308,7 +305,7 @@ impl<'a> Fleet<'a> {
             sent: self.ledger.counts(),
             expected: Some(self.matches),
             latency: pairs(&latency),
-            latency_max_ns: max_ns.unwrap_or(0),
+            latency_max_ns,
             sample_every: clients.checker.sample_every(),
             late: pairs(&late),
             blocked: self.blocked,
