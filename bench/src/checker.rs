@@ -156,7 +156,8 @@ impl Checker {
         self.epoch = epoch;
     }
 
-    /// `dashboard` is owed what is sent from now on, after so many sends of the run. What it gets of before is a snapshot.
+    /// `dashboard` is owed what is sent from now on, after so many sends of the run (`u64::MAX`: nothing yet). What it gets
+    /// of before is a snapshot.
     pub fn watch_from(&mut self, dashboard: usize, sends: u64) {
         self.watching[dashboard] = Watching {
             since: sends,

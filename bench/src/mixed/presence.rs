@@ -109,11 +109,15 @@ impl<'a> Presence<'a> {
     /// # Errors
     /// A histogram cannot be made (never, with these bounds).
     pub fn new(
-        clients: Clients<'a, Ledger>,
+        mut clients: Clients<'a, Ledger>,
         audience: &'a Audience,
         ledger: &'a Ledger,
     ) -> anyhow::Result<Self> {
         let all = clients.vehicles.len() + clients.dashboards.len();
+        for at in 0..clients.dashboards.len() {
+            // What comes before its subscription is acknowledged is not owed to it.
+            clients.checker.watch_from(at, u64::MAX);
+        }
         let histogram = Histogram::new_with_bounds(1, 600_000_000, 3)?;
         Ok(Self {
             states: vec![State::Away; all],
