@@ -9,6 +9,10 @@ use crate::job::{Percentiles, add_pairs, pairs};
 use crate::schedule::{Identity, Plan};
 use crate::seen::{Arrival, Table};
 
+mod watching;
+
+use watching::Watching;
+
 /// What was delivered and how. Everything but `delivered`, `conflated`, `snapshot`, `frames` and `bytes` must stay 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
@@ -16,7 +20,7 @@ pub struct Counts {
     pub delivered: u64,
     /// Updates that were skipped because a newer one of the same vehicle was delivered.
     pub conflated: u64,
-    /// Last known positions from before the run.
+    /// Last known positions from before the run, or from outside of the time in which the dashboard watches.
     pub snapshot: u64,
     /// Updates that the filter does not allow.
     pub wrong: u64,
@@ -105,8 +109,11 @@ pub struct Checker {
     pub latency_max_ns: u64,
     /// Per dashboard of this process: distinct updates delivered.
     pub delivered: Vec<u64>,
+    /// Per dashboard: those, and updates that were skipped because a newer one came.
+    pub accounted: Vec<u64>,
     epoch: Epoch,
     tables: Vec<Table>,
+    watching: Vec<Watching>,
     by_index: Vec<u32>,
     sample_every: u32,
     until_sample: u32,
@@ -131,6 +138,8 @@ impl Checker {
             window_us: Histogram::new_with_bounds(1, 600_000_000, 3)?,
             latency_max_ns: 0,
             delivered: vec![0; mine.len()],
+            accounted: vec![0; mine.len()],
+            watching: vec![Watching::ALWAYS; mine.len()],
             epoch: Epoch {
                 start_ns: u64::MAX,
                 wall_ms: u64::MAX,
@@ -145,6 +154,20 @@ impl Checker {
     /// The run begins. Updates received before it are snapshots.
     pub fn begin(&mut self, epoch: Epoch) {
         self.epoch = epoch;
+    }
+
+    /// `dashboard` is owed what is sent from now on, after so many sends of the run (`u64::MAX`: nothing yet). What it gets
+    /// of before is a snapshot.
+    pub fn watch_from(&mut self, dashboard: usize, sends: u64) {
+        self.watching[dashboard] = Watching {
+            since: sends,
+            until: u64::MAX,
+        };
+    }
+
+    /// `dashboard` is owed nothing that is sent from now on, after so many sends of the run.
+    pub fn watch_until(&mut self, dashboard: usize, sends: u64) {
+        self.watching[dashboard].until = sends;
     }
 
     /// Latencies up to here, from the last such call on.
@@ -202,11 +225,15 @@ impl Checker {
     ) {
         self.counts.frames += 1;
         self.counts.bytes += bytes as u64;
-        let before = self.counts.delivered;
+        let before = self.counts;
         for fix in fixes {
             self.update(plan, dashboard, &fix, now_ns);
         }
-        self.delivered[dashboard] += self.counts.delivered - before;
+        let after = &self.counts;
+        self.delivered[dashboard] += after.delivered - before.delivered;
+        // One that comes late was counted as conflated before: the sum never falls.
+        self.accounted[dashboard] +=
+            (after.delivered + after.conflated) - (before.delivered + before.conflated);
     }
 
     #[inline]
@@ -239,15 +266,26 @@ impl Checker {
                 return;
             }
         };
+        let (behind, upto) = self.watching[dashboard].owed(plan, vehicle);
+        let is_owed = sequence > behind && sequence <= upto;
+        let last = seen.last();
         match seen.arrive(sequence) {
             Arrival::New { skipped } => {
+                let owed = (sequence - 1).min(upto).saturating_sub(last.max(behind));
+                self.counts.conflated += u64::from(skipped.min(owed));
+                if !is_owed {
+                    self.counts.snapshot += 1;
+                    return;
+                }
                 self.counts.delivered += 1;
-                self.counts.conflated += u64::from(skipped);
             }
             Arrival::Late => {
+                self.counts.out_of_order += 1;
+                if !is_owed {
+                    return;
+                }
                 self.counts.delivered += 1;
                 self.counts.conflated = self.counts.conflated.saturating_sub(1);
-                self.counts.out_of_order += 1;
             }
             Arrival::Duplicate => {
                 self.counts.duplicates += 1;

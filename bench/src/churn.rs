@@ -133,7 +133,7 @@ fn live(
 
 /// The gateway's metrics once it has no connection left and no more than so many descriptors, or after [`FORGET_MAX`]. A
 /// connection that has ended keeps its descriptor until the peer has ended its half, for two seconds at most.
-fn await_empty(control: SocketAddr, descriptors: f64) -> anyhow::Result<Metrics> {
+pub(crate) fn await_empty(control: SocketAddr, descriptors: f64) -> anyhow::Result<Metrics> {
     let began = Instant::now();
     loop {
         let metrics = Metrics::scrape(control)?;
@@ -146,7 +146,7 @@ fn await_empty(control: SocketAddr, descriptors: f64) -> anyhow::Result<Metrics>
 }
 
 /// Nothing is open, and all that was accepted is accounted for.
-fn is_empty(metrics: &Metrics) -> bool {
+pub(crate) fn is_empty(metrics: &Metrics) -> bool {
     metrics.sum(OPEN) == 0.0 && metrics.value(ACCEPTED) == metrics.sum(CLOSED)
 }
 

@@ -266,7 +266,8 @@ impl<'a> Desk<'a> {
         }
     }
 
-    fn resident(&self) -> Option<u64> {
+    /// The gateway's resident memory, if its process is known.
+    pub fn resident(&self) -> Option<u64> {
         self.gateway
             .pid
             .and_then(|pid| usage::resident(pid).ok())

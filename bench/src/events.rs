@@ -18,10 +18,10 @@ use crate::run::{self, Interrupted};
 use crate::schedule::Synthetic;
 
 pub mod consume;
-mod course;
+pub mod course;
 mod floor;
 mod frame;
-mod journal;
+pub mod journal;
 mod night;
 mod outbox;
 pub mod publish;

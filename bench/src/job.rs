@@ -18,6 +18,8 @@ use crate::dialect::Dialect;
 use crate::events::consume::{ConsumeTask, Consumed};
 use crate::events::publish::{PublishTask, Published};
 use crate::gateway::Gateway;
+use crate::mixed::day::Day;
+use crate::mixed::hours::Lived;
 use crate::resume::Resumed;
 use crate::storm::herd::{Round, StormTask};
 use crate::tls::Secure;
@@ -162,6 +164,8 @@ pub enum Load {
         /// How long to replay; none: to the end.
         length: Option<Duration>,
     },
+    /// A fleet that comes and goes.
+    Day(Day),
 }
 
 /// See [`Task::Hold`].
@@ -315,6 +319,8 @@ pub struct Done {
     pub counts: Counts,
     /// Updates sent, per vehicle of this process in ascending order.
     pub sent: Vec<u32>,
+    /// Updates that this process's dashboards were owed; none: each that was sent by a vehicle that they watch.
+    pub expected: Option<u64>,
     /// Latency in microseconds: value and count.
     pub latency: Vec<(u64, u64)>,
     /// The longest latency.
@@ -335,6 +341,8 @@ pub struct Done {
     pub closes: BTreeMap<u16, u64>,
     /// What dashboards got after this process had been stopped for a while, per time that it was.
     pub resumed: Vec<Resumed>,
+    /// A day hour by hour, if the load was one.
+    pub lived: Option<Box<Lived>>,
     /// Why, the first few, and `Error` messages.
     pub reasons: Vec<String>,
     /// `Error` messages and messages that do not decode.

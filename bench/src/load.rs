@@ -15,6 +15,7 @@ use crate::job::{
     DashboardProgress, Done, Job, Load, LoadTask, Notice, Order, Percentiles, Progress, Ready,
     add_pairs, pairs, tell,
 };
+use crate::mixed::fleet;
 use crate::pool::{OPENING_MAX, Pool};
 use crate::position::PositionFrame;
 use crate::schedule::{Plan, Synthetic};
@@ -24,16 +25,17 @@ use crate::trace;
 use crate::usage::own_cpu_us;
 
 /// Updates that are sent before incoming frames get their turn.
-const SENDS_PER_TURN_MAX: usize = 2_048;
+pub const SENDS_PER_TURN_MAX: usize = 2_048;
 /// A run is over when nothing came for so long after the last send.
-const QUIET_NS: u64 = 2_000_000_000;
+pub const QUIET_NS: u64 = 2_000_000_000;
 /// How long a connection may take to become ready.
-const SETUP_NS: u64 = 30_000_000_000;
+pub const SETUP_NS: u64 = 30_000_000_000;
 /// How long to wait for names after all else is ready: a gateway may give them with the first position.
 const NAMES_NS: u64 = 5_000_000_000;
-const BEFORE_CONFIRM: Duration = Duration::from_millis(60);
+/// From the end of a load to the pings that follow it.
+pub const BEFORE_CONFIRM: Duration = Duration::from_millis(60);
 /// How long vehicles wait for the answer to their last ping.
-const CONFIRM_NS: u64 = 10_000_000_000;
+pub const CONFIRM_NS: u64 = 10_000_000_000;
 /// Above this rate of deliveries, latency is sampled.
 const UNSAMPLED_PER_SECOND_MAX: f64 = 500_000.0;
 const SAMPLE_EVERY: u32 = 16;
@@ -69,6 +71,16 @@ pub fn run(job: &Job, task: &LoadTask, orders: &Receiver<Order>) -> anyhow::Resu
                 orders,
             )
         }
+        Load::Day(ref day) => fleet::run(job, task, day, orders),
+    }
+}
+
+/// One in how many latencies is recorded at so many deliveries a second.
+pub fn sample_every(deliveries_per_second: f64) -> u32 {
+    if deliveries_per_second > UNSAMPLED_PER_SECOND_MAX {
+        SAMPLE_EVERY
+    } else {
+        1
     }
 }
 
@@ -122,8 +134,7 @@ impl<'a, P: Plan> Engine<'a, P> {
             .zip(0..)
             .map(|(&count, vehicle)| u64::from(count) * u64::from(plan.planned(vehicle)))
             .sum();
-        let busy = deliveries as f64 / job.processes as f64 / seconds > UNSAMPLED_PER_SECOND_MAX;
-        let sample_every = if busy { SAMPLE_EVERY } else { 1 };
+        let sample_every = sample_every(deliveries as f64 / job.processes as f64 / seconds);
         let mut clients = Clients::new(
             plan,
             audience,
@@ -331,6 +342,8 @@ impl<'a, P: Plan> Engine<'a, P> {
             unconfirmed,
             disconnected: self.clients.closed,
             closes: std::mem::take(&mut self.clients.closes),
+            expected: None,
+            lived: None,
             resumed: self.clients.resumptions.take(),
             reasons: std::mem::take(&mut self.clients.reasons),
             errors: self.clients.errors,

@@ -5,13 +5,13 @@
 //!
 //! - What is sent, and when: [`schedule`] (open loop, synthetic), [`timeline`] (a [`trace`]). Who watches: [`audience`].
 //! - A generator: [`load`] (its loop), [`clients`] (what its connections say), [`hold`] (idle connections),
-//!   [`storm::herd`] (all at once), [`churn::crowd`] (random lives), [`events::publish`] and [`events::consume`] (events
-//!   with QoS 1), on [`pool`], [`connection`], [`handshake`], [`frames`], [`position`], [`subscribe`] and [`token`].
+//!   [`storm::herd`] (all at once), [`churn::crowd`] (random lives), [`mixed::fleet`] (a day), [`events::publish`] and
+//!   [`events::consume`] (events with QoS 1), on [`pool`], [`connection`], [`handshake`], [`frames`], [`position`], [`subscribe`] and [`token`].
 //! - What other servers want around the same messages: [`dialect`].
 //! - What arrived: [`checker`] on [`seen`], [`resume`] after a stop. What it cost: [`usage`], [`metrics`], [`outside`].
 //!   What became of it: [`report`], [`checks`], on standard output by [`out`].
-//! - The subcommands: [`fanout`], [`replay`], [`slow`], [`storm`], [`events`] (through [`run`] and [`desk`]), [`idle`],
-//!   [`curve`], [`churn`], [`attack`], [`tls`], [`peers`]; what the user sees: [`view`], [`live`].
+//! - The subcommands: [`fanout`], [`replay`], [`slow`], [`storm`], [`events`], [`mixed`] (through [`run`] and [`desk`]),
+//!   [`idle`], [`curve`], [`churn`], [`attack`], [`tls`], [`peers`]; what the user sees: [`view`], [`live`].
 //! - What becomes of results: [`provenance`] and [`seconds`] are in each of them; [`page`] and [`compare`] read them back,
 //!   by [`results`] and [`figures`]. What they say of other sizes: [`calibrate`], [`capacity`].
 #![forbid(unsafe_code)]
@@ -46,6 +46,7 @@ mod job;
 mod live;
 mod load;
 mod metrics;
+mod mixed;
 mod out;
 mod outside;
 mod page;
@@ -108,6 +109,7 @@ fn main() -> ExitCode {
         Command::Tls(args) => with_signals(|interrupted| tls::run(&args, interrupted)),
         Command::Peers(args) => with_signals(|interrupted| peers::run(&args, interrupted)),
         Command::Events(args) => with_signals(|interrupted| events::run(&args, interrupted)),
+        Command::Mixed(args) => with_signals(|interrupted| mixed::run(&args, interrupted)),
         Command::Calibrate(args) => with_signals(|interrupted| calibrate::run(&args, interrupted)),
         Command::Plan(args) => capacity::run(&args),
         Command::Report(args) => page::run(&args),

@@ -143,11 +143,13 @@ impl Report {
             add_pairs(&mut latency, &part.latency);
             add_pairs(&mut late, &part.late);
             let vehicles = (process..).step_by(done.len());
+            let mut owed = 0;
             for (&sent, vehicle) in part.sent.iter().zip(vehicles) {
                 inbound += u64::from(sent);
                 let watchers = context.watchers.get(vehicle).copied().unwrap_or(0);
-                expected += u64::from(sent) * u64::from(watchers);
+                owed += u64::from(sent) * u64::from(watchers);
             }
+            expected += part.expected.unwrap_or(owed);
         }
         let max = |value: fn(&Done) -> u64| done.iter().map(value).max().unwrap_or(0);
         let seconds_until =

@@ -10,9 +10,10 @@ use serde_json::Value;
 /// A day of seconds takes 40 MB.
 const BYTES_MAX: u64 = 256 << 20;
 /// Where in a result the result of a checked load may stand, and whose it is.
-const LOADS: [(&str, &str); 6] = [
+const LOADS: [(&str, &str); 7] = [
     ("", ""),
     ("/existing", "existing connections"),
+    ("/fleet", "the fleet"),
     ("/healthy", "healthy dashboards"),
     ("/good", "good clients"),
     ("/beside", "the load beside idle connections"),

@@ -44,6 +44,11 @@ pub trait Plan {
     fn fix(&self, vehicle: u32, sequence: u32, wall_ms: u64) -> Fix;
     /// Recognises a delivered fix. `last` is the newest sequence number seen before it, a hint.
     fn identify(&self, vehicle: u32, last: u32, fix: &Fix, wall_ms: u64) -> Identity;
+    /// How many updates of `vehicle` are among the first `sends` of the run. Asked only for dashboards that come and go,
+    /// which no run has where everything is fixed before.
+    fn sent_by(&self, _vehicle: u32, _sends: u64) -> u32 {
+        0
+    }
 }
 
 /// `vehicles` that report in turn, evenly spread, `rate` updates a second in all.

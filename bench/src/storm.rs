@@ -18,9 +18,9 @@ use crate::run::{self, Interrupted, Run};
 use crate::schedule::Synthetic;
 use crate::view::Lines;
 
-mod backoff;
+pub mod backoff;
 pub mod herd;
-mod report;
+pub mod report;
 
 use herd::{Round, StormTask};
 use report::{Findings, StormReport};

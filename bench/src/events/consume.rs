@@ -33,7 +33,7 @@ const REASONS_MAX: usize = 6;
 pub struct ConsumeTask {
     /// Events of the evening: when both have them, they leave.
     pub evening: u64,
-    /// Events of the night.
+    /// Events from then on.
     pub night: u64,
     /// How many connections others have, for the choice of source addresses.
     pub offset: usize,
@@ -44,6 +44,8 @@ pub struct ConsumeTask {
 pub struct Morning {
     /// All that came.
     pub journal: Journal,
+    /// What had come in the evening.
+    pub evening: Journal,
     /// When it asked for events (monotonic clock).
     pub asked_ns: u64,
     /// When the last distinct event came (monotonic clock).
@@ -92,7 +94,13 @@ pub fn run(job: &Job, task: &ConsumeTask, orders: &Receiver<Order>) -> anyhow::R
         }
     }
     desks.come(&mut pool, &mint)?;
-    desks.until(&mut pool, |desk| desk.morning.journal.events >= task.night);
+    let all = task.evening + task.night;
+    desks.until(&mut pool, |desk| {
+        let Morning {
+            journal, evening, ..
+        } = &desk.morning;
+        evening.events + journal.events >= all
+    });
     desks.leave(&mut pool);
     let mut found = desks.found;
     found.mornings = desks.desks.into_iter().map(|desk| desk.morning).collect();
@@ -128,13 +136,15 @@ impl Desks {
         let mut before = before.into_iter();
         pool.reserve(NAMES.len());
         for (id, name) in NAMES.iter().enumerate() {
-            let (epoch, last) = before.next().map_or((0, None), |desk| {
-                (desk.epoch, Some(desk.morning.journal.sequence))
-            });
+            let (epoch, evening) = before
+                .next()
+                .map_or((0, None), |desk| (desk.epoch, Some(desk.morning.journal)));
+            let last = evening.as_ref().map(|evening| evening.sequence);
             self.desks.push(Desk {
                 epoch,
                 morning: Morning {
                     journal: Journal::behind(last),
+                    evening: evening.unwrap_or_default(),
                     ..Morning::default()
                 },
                 ..Desk::default()

@@ -53,6 +53,25 @@ impl Journal {
         *count += 1;
     }
 
+    /// The whole of what came before and now, of a dashboard that went on where it was.
+    pub fn behind_all_of(&self, before: &Self) -> Self {
+        let mut whole = Self {
+            events: self.events + before.events,
+            redelivered: self.redelivered + before.redelivered,
+            duplicates: self.duplicates + before.duplicates,
+            holes: self.holes + before.holes,
+            misplaced: self.misplaced + before.misplaced,
+            sequence: self.sequence,
+            vehicles: before.vehicles.clone(),
+        };
+        for (&vehicle, &(first, count)) in &self.vehicles {
+            let (began, known) = whole.vehicles.entry(vehicle).or_insert((first, 0));
+            whole.misplaced += u64::from(first != *began + *known);
+            *known += count;
+        }
+        whole
+    }
+
     /// Whether it is exactly what the vehicles `published`: per vehicle the first id, and how many.
     pub fn is_exactly(&self, published: &BTreeMap<u32, (u64, u64)>) -> bool {
         (self.duplicates, self.holes, self.misplaced) == (0, 0, 0) && self.vehicles == *published
@@ -84,6 +103,19 @@ mod tests {
         assert_eq!((right.events, right.redelivered), (3, 1));
         assert!(right.is_exactly(&published));
         assert!(!journal(&all[..3]).is_exactly(&published));
+    }
+
+    #[test]
+    fn two_parts_are_a_whole_without_a_gap() {
+        let published = BTreeMap::from([(1, (500, 3)), (2, (700, 1))]);
+        let before = journal(&[(1, 500, 11, false), (1, 501, 12, false)]);
+        let mut after = Journal::behind(Some(12));
+        after.take(1, 502, 13, false);
+        after.take(2, 700, 14, false);
+        assert!(after.behind_all_of(&before).is_exactly(&published));
+        let mut gap = Journal::behind(Some(12));
+        gap.take(1, 503, 13, false);
+        assert_eq!(gap.behind_all_of(&before).misplaced, 1);
     }
 
     #[test]

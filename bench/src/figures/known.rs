@@ -182,5 +182,9 @@ pub const OF_RESULTS: &[Known] = &[
     ),
     lower("/points/*/latency_p50_us", "latency p50", "µs"),
     lower("/points/*/latency_p99_us", "latency p99", "µs"),
+    lower("/outage/seconds", "time back after the outage", "s"),
+    lower("/outage/back_us/p99", "back after the outage, p99", "µs"),
+    lower("/events/latency_us/p50", "acknowledged p50", "µs"),
+    lower("/events/latency_us/p99", "acknowledged p99", "µs"),
     lower("/coefficients/*/value", "coefficient", ""),
 ];

@@ -170,7 +170,7 @@ fn long_enough(load: &Load) -> Load {
             rate,
             seconds: seconds.max(LOAD_SECONDS),
         },
-        replay @ Load::Replay { .. } => replay,
+        other @ (Load::Replay { .. } | Load::Day(_)) => other,
     }
 }
 

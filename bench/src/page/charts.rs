@@ -95,6 +95,59 @@ pub fn of_load(load: LoadIn<'_>) -> Vec<Chart> {
     .collect()
 }
 
+/// Of a day, hour by hour.
+pub fn of_day(result: &ResultFile) -> Vec<Chart> {
+    let hours = result.value["hours"].as_array();
+    let hours: Vec<&Value> = hours.into_iter().flatten().collect();
+    let series = |name: &str, pointer: &str, divisor: f64| Series {
+        name: name.to_owned(),
+        points: hours
+            .iter()
+            .filter_map(|at| {
+                // An hour is shown at its end.
+                let end = at["hour"].as_f64()? + 1.0;
+                Some((end, at.pointer(pointer)?.as_f64()? / divisor))
+            })
+            .collect(),
+    };
+    let chart = |title, note, y, series| {
+        let x = linear("hour");
+        Chart {
+            title,
+            note,
+            x,
+            y,
+            series,
+        }
+        .drawable()
+    };
+    [
+        chart(
+            "Connections by hour",
+            "At the end of each hour. The gateway's count has those that publish and get events, too.",
+            linear("connections"),
+            vec![
+                series("vehicles", "/vehicles", 1.0),
+                series("dashboards", "/dashboards", 1.0),
+                series("by the gateway", "/gateway_connections", 1.0),
+            ],
+        ),
+        chart(
+            "Latency by hour",
+            "Of what came in each hour, from due to received.",
+            log("ms"),
+            vec![
+                series("p50", "/latency_us/p50", 1e3),
+                series("p99", "/latency_us/p99", 1e3),
+                series("p99.9", "/latency_us/p999", 1e3),
+            ],
+        ),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
 fn latency(results: &[ResultFile]) -> Chart {
     let series = loads(results).map(|(result, load)| {
         let percentiles = load.value.pointer("/latency/percentiles");

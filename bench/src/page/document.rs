@@ -127,6 +127,8 @@ fn section(result: &ResultFile) -> anyhow::Result<Markup> {
     for (whose, charts) in lines {
         seconds.push((whose, drawn(&charts)?));
     }
+    let hours = drawn(&charts::of_day(result))?;
+    let is_day = result.value["hours"].is_array();
     Ok(html! {
         h2 { (result.name) }
         table {
@@ -145,6 +147,10 @@ fn section(result: &ResultFile) -> anyhow::Result<Markup> {
             @for figure in figures::of(result) {
                 tr { th { (figure.name) } td.number { (figures::shown(figure.value)) } td { (figure.unit) } }
             }
+        }
+        @if is_day {
+            h3 { "Hour by hour" }
+            (hours)
         }
         @for (whose, charts) in &seconds {
             h3 { "Second by second" @if !whose.is_empty() { ", " (whose) } }

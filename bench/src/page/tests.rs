@@ -135,6 +135,27 @@ fn spoilt(value: &Value) -> Value {
 }
 
 #[test]
+fn a_day_is_drawn_hour_by_hour() {
+    let hour = |hour: u64| {
+        json!({"hour": hour, "vehicles": 5, "dashboards": 2, "gateway_connections": 9,
+               "latency_us": {"p50": 300, "p99": 900, "p999": 1_000}})
+    };
+    let mut fleet = load(json!({}));
+    fleet["command"] = json!("the load of a day");
+    let day = json!({"command": "mixed", "hours": [hour(0), hour(1), hour(2)], "fleet": fleet});
+    let page = page(&[result("day.json", day)]);
+    for text in [
+        "Hour by hour",
+        "Connections by hour",
+        "Latency by hour",
+        "by the gateway",
+        "Second by second, the fleet",
+    ] {
+        assert!(page.contains(text), "{text}");
+    }
+}
+
+#[test]
 fn texts_of_results_are_never_markup() {
     let mut nasty = load(json!({"dashboards": 2, "watch": NASTY}));
     nasty["failures"] = json!([NASTY]);
@@ -150,6 +171,7 @@ fn texts_of_results_are_never_markup() {
 #[test]
 fn results_of_any_shape_make_a_page() {
     for odd in [
+        json!({"command": "mixed", "hours": [3, {"hour": "x"}, {"hour": 1e300, "vehicles": -1}]}),
         json!({"command": "fanout"}),
         json!({"command": "idle", "ramp": 3, "connections": -1, "gateway_rss_bytes": "many"}),
         json!({"command": "fanout", "latency_us": [], "inbound": "x", "timeline": {"a": 1}, "latency": {"percentiles": [[], 3, [1e300, 2, 3], [1.0, 1e300]]}}),

@@ -28,8 +28,8 @@ pub struct Findings {
 
 /// One round, all processes together.
 #[derive(Debug, Serialize)]
-struct RoundReport {
-    connected: usize,
+pub struct RoundReport {
+    pub connected: usize,
     /// From the first `connect` until everybody was welcomed.
     seconds: f64,
     connections_per_second: f64,
@@ -50,7 +50,11 @@ struct RoundReport {
 }
 
 impl RoundReport {
-    fn new(parts: &[Round], cpu_us: Option<u64>) -> anyhow::Result<Self> {
+    /// Puts together what the processes found. `cpu_us`: the gateway's CPU time meanwhile.
+    ///
+    /// # Errors
+    /// A histogram cannot be made (never, with these bounds).
+    pub fn new(parts: &[Round], cpu_us: Option<u64>) -> anyhow::Result<Self> {
         let began_ns = parts.iter().map(|part| part.began_ns).min().unwrap_or(0);
         let ended_ns = parts.iter().map(|part| part.ended_ns).max().unwrap_or(0);
         let seconds = (ended_ns.saturating_sub(began_ns) as f64 / 1e9).max(1e-3);
@@ -76,10 +80,11 @@ impl RoundReport {
         })
     }
 
-    fn print(&self, number: usize) {
+    /// The rows for people.
+    pub fn print(&self, what: &str) {
         let row = |name: &str, value: String| out!("    {name:<20} {value}");
         out!(
-            "  round {number}: {} connected in {:.2} s, {}/s",
+            "  {what}: {} connected in {:.2} s, {}/s",
             grouped(self.connected as u64),
             self.seconds,
             grouped(self.connections_per_second as u64)
@@ -195,7 +200,7 @@ impl Outcome for StormReport {
             grouped(self.connections.into())
         );
         for (round, number) in self.rounds.iter().zip(1..) {
-            round.print(number);
+            round.print(&format!("round {number}"));
         }
         let row = |name: &str, value: String| out!("  {name:<22} {value}");
         row("existing lost", self.existing_lost.to_string());
