@@ -139,6 +139,13 @@ impl Told {
         }
     }
 
+    /// Whatever has been sent by now.
+    fn note_rest(&mut self, dashboard: &mut Client) {
+        for message in dashboard.drain() {
+            self.note(dashboard, message);
+        }
+    }
+
     /// Every vehicle that it was told anything of.
     fn whom(&self) -> BTreeSet<&str> {
         let positions = self.positions.iter().map(|(id, _)| id.as_str());
@@ -165,12 +172,18 @@ fn told_until(dashboard: &mut Client, id: &str, fix: Fix) -> Told {
     told
 }
 
+/// The same, with all that came in one frame with this position: events are behind positions there.
+#[track_caller]
+fn told_with(dashboard: &mut Client, id: &str, fix: Fix) -> Told {
+    let mut told = told_until(dashboard, id, fix);
+    told.note_rest(dashboard);
+    told
+}
+
 /// What has come without asking.
 fn told_so_far(dashboard: &mut Client) -> Told {
     let mut told = Told::default();
-    for message in dashboard.drain() {
-        told.note(dashboard, message);
-    }
+    told.note_rest(dashboard);
     told
 }
 
@@ -240,10 +253,7 @@ fn two_teams_see_their_own_vehicles_and_nothing_of_the_others() {
             (&mut all, &everybody),
             (&mut by_wish, &northern),
         ] {
-            let mut told = told_until(dashboard, "x-6", last);
-            let rest = told_so_far(dashboard);
-            told.positions.extend(rest.positions);
-            told.events.extend(rest.events);
+            let told = told_with(dashboard, "x-6", last);
             assert_eq!(told.whom(), *own);
             let names: BTreeSet<_> = told.names.iter().map(String::as_str).collect();
             assert_eq!(names, *own);
@@ -372,13 +382,14 @@ fn a_vehicle_that_changes_its_group_changes_its_watchers_at_once() {
         // At most once: one that is sent before the shards of its new watchers know of it may pass them by.
         truck.send(&event(0, "door").into());
         assert_eq!(truck.drain(), []);
+        // All shards have been sent it by then: it comes ahead of what the witnesses report, or in one frame with that.
         report(&mut s_witness, fix(9));
         report(&mut n_witness, fix(9));
-        let gained = told_until(&mut south, "s", fix(9));
+        let gained = told_with(&mut south, "s", fix(9));
         let door = ("truck".to_owned(), "door".to_owned());
         assert!(gained.events.contains(&door), "{gained:?}");
         for dashboard in [&mut north, &mut every, &mut slow] {
-            let told = told_until(dashboard, "n", fix(9));
+            let told = told_with(dashboard, "n", fix(9));
             let late = |(id, time): &&(String, u64)| id == "truck" && *time >= fix(3).time_ms;
             assert_eq!(told.positions.iter().find(late), None, "{told:?}");
             assert!(!told.events.contains(&door), "{told:?}");
@@ -397,7 +408,7 @@ fn a_vehicle_that_changes_its_group_changes_its_watchers_at_once() {
         report(&mut n_witness, fix(10));
         report(&mut s_witness, fix(10));
         for (dashboard, witness) in [(&mut north, "n"), (&mut south, "s"), (&mut every, "n")] {
-            let told = told_until(dashboard, witness, fix(10));
+            let told = told_with(dashboard, witness, fix(10));
             let last = told.positions.iter().filter(|(id, _)| id == "truck");
             assert!(
                 last.clone().all(|(_, time)| *time <= fix(4).time_ms),
@@ -610,10 +621,7 @@ fn a_vehicle_publishes_what_its_token_lets_it() {
     free.send(&event(0, "door").into());
     report(&mut free, fix(1));
     report(&mut tracker, fix(2));
-    let mut told = told_until(&mut all, "tracker", fix(2));
-    let rest = told_so_far(&mut all);
-    told.events.extend(rest.events);
-    told.positions.extend(rest.positions);
+    let told = told_with(&mut all, "tracker", fix(2));
     let events: BTreeSet<_> = told
         .events
         .iter()
@@ -776,7 +784,7 @@ fn a_renewed_token_narrows_and_widens_in_place() {
             vehicle.send(&event(0, "door").into());
             report(vehicle, fix(2));
         }
-        let told = told_until(&mut dashboard, "a", fix(2));
+        let told = told_with(&mut dashboard, "a", fix(2));
         assert_eq!(told.whom(), set(&["a"]), "and no name of c: {told:?}");
         renew(
             &mut dashboard,
@@ -877,7 +885,7 @@ fn an_operator_moves_vehicles_between_groups_before_everybodys_eyes() {
             a.send(&event(0, "door").into());
             assert_eq!(a.drain(), []);
             report(&mut b, fix(n));
-            let told = told_until(&mut team, "b", fix(n));
+            let told = told_with(&mut team, "b", fix(n));
             assert!(!told.whom().contains("a"), "{told:?}");
             let more = json!({ "add": ["a"] });
             call(&gateway, Some(FLEET), "POST", &group, Some(more));
