@@ -19,10 +19,12 @@ use crate::schedule::synthetic_id;
 use crate::subscribe::{self, Wanted};
 use crate::token::{Mint, Role};
 
-/// Connections are read once per this many slices, one slice per turn: five times a second.
-const SLICES: usize = 20;
-/// And where there are many processes, as many times less often: reading for nothing must not be what the machine does.
-const PROCESSES_AT_FULL_RATE: usize = 2;
+/// How often each connection is read, if there are few.
+const READ_EACH: Duration = Duration::from_millis(200);
+/// Of all processes together; where there are many connections each is read less often. Reading for nothing must not be
+/// what the machine does.
+const READS_PER_SECOND_MAX: usize = 50_000;
+/// Between two slices, for each two processes that there are.
 const TURN: Duration = Duration::from_millis(10);
 /// How long nothing may happen before the rest counts as failed.
 const SETUP_NS: u64 = 15_000_000_000;
@@ -143,7 +145,9 @@ fn hold(job: &Job, task: &HoldTask, role: Role, orders: &Receiver<Order>) -> any
         names_missing: 0,
     }))?;
     holders.closed = 0;
-    let slices = SLICES * job.processes.div_ceil(PROCESSES_AT_FULL_RATE);
+    // An answer to a ping may be late; what is measured beside them may not. Refused means it makes no difference.
+    let _ = rustix::process::nice(10);
+    let (turn, slices) = rhythm(job.processes, of);
     for slice in (0..slices).cycle() {
         if !matches!(orders.try_recv(), Err(TryRecvError::Empty)) {
             break;
@@ -152,7 +156,7 @@ fn hold(job: &Job, task: &HoldTask, role: Role, orders: &Receiver<Order>) -> any
             opened * slice / slices..opened * (slice + 1) / slices,
             &mut holders,
         );
-        std::thread::sleep(TURN);
+        std::thread::sleep(turn);
     }
     let Holders {
         closed, reasons, ..
@@ -162,6 +166,14 @@ fn hold(job: &Job, task: &HoldTask, role: Role, orders: &Receiver<Order>) -> any
         dropped: closed,
         reasons,
     })
+}
+
+/// The pause between two slices, and how many slices the connections of a process are read in.
+fn rhythm(processes: usize, connections: usize) -> (Duration, usize) {
+    let turn = TURN * u32::try_from(processes.div_ceil(2)).unwrap_or(u32::MAX);
+    let bounded = (processes * connections) as f64 / READS_PER_SECOND_MAX as f64;
+    let each = READ_EACH.as_secs_f64().max(bounded);
+    (turn, ((each / turn.as_secs_f64()) as usize).max(1))
 }
 
 struct Holders {
@@ -297,5 +309,30 @@ impl Handler for Holders {
     fn closed(&mut self, _id: usize, why: Closed) {
         self.closed += 1;
         self.note(why.to_string());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_connections_are_read_less_often() {
+        for (processes, connections) in [
+            (1, 100),
+            (1, 19_000),
+            (2, 19_000),
+            (6, 17_000),
+            (53, 19_000),
+        ] {
+            let (turn, slices) = rhythm(processes, connections);
+            let each = turn.as_secs_f64() * slices as f64;
+            let reads = (processes * connections) as f64 / each;
+            assert!(
+                reads <= 1.3 * READS_PER_SECOND_MAX as f64 || each >= 0.19,
+                "{reads}"
+            );
+            assert!((0.19..25.0).contains(&each), "{each}");
+        }
     }
 }

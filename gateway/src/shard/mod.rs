@@ -402,7 +402,7 @@ impl Shard {
         })
     }
 
-    /// One tick.
+    /// One tick. What it sends goes out with [`Shard::submit`] or [`Shard::pause`].
     ///
     /// # Errors
     /// When the ring fails, which no shard survives.
@@ -414,18 +414,29 @@ impl Shard {
         self.core.go_on_regranting(now);
         self.core.route(&mut self.ring, now);
         self.core.flush(&mut self.ring, now);
-        self.submit()?;
         Ok(Ticked {
             handled: collected + exchanged + self.core.waiting(),
             sends: self.ring.take_sends(),
         })
     }
 
-    fn submit(&mut self) -> Result<(), ShardError> {
+    /// Hands to the kernel what the tick has left for it.
+    ///
+    /// # Errors
+    /// As [`Shard::tick`].
+    pub fn submit(&mut self) -> Result<(), ShardError> {
         if self.ring.has_submissions() {
             self.ring.submit().map_err(ShardError::Enter)?;
         }
         Ok(())
+    }
+
+    /// The same, and this thread sleeps for `time`, or until much has come.
+    ///
+    /// # Errors
+    /// As [`Shard::tick`].
+    pub fn pause(&mut self, time: Duration) -> Result<(), ShardError> {
+        self.ring.pause(time).map_err(ShardError::Enter)
     }
 
     /// When a held dashboard's interval ends, if one is held.
