@@ -1,28 +1,28 @@
 //! Starts the shards and the control plane, watches over them, and stops them.
 //!
-//! The order matters once: every glommio executor and every doorbell must exist before any shard unshares its
-//! descriptor table, because other threads write to their eventfds by number.
+//! - `server/birth.rs`: how the shards come up, in an order that matters
+//! - `server/drain.rs`: how they go
+//! - `server/reload.rs`: what SIGHUP reads again
+//! - `server/signals.rs`: what the process is told from outside
 
+mod birth;
 mod drain;
 pub mod reload;
+mod signals;
 
 use std::{
     net::SocketAddr,
-    sync::{
-        Arc,
-        mpsc::{Receiver, Sender, channel},
-    },
+    sync::{Arc, mpsc::channel},
     thread::available_parallelism,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, bail};
-use glommio::{LocalExecutorBuilder, Placement};
+use anyhow::Context;
 use ipnet::IpNet;
-use rustix::thread::CpuSet;
-use socket2::{Domain, Protocol, Socket, Type};
 
+pub use self::birth::EXECUTOR_IO_MEMORY;
 use self::{
+    birth::Port,
     drain::{Going, Shards},
     reload::Reloader,
 };
@@ -38,24 +38,13 @@ use crate::{
     metrics::{GroupMetrics, Metrics, PenaltyMetrics},
     revocations::Keeper,
     session::{census::Census, penalty::PenaltyBox, token::IdBounds},
-    shard::{
-        Shard, ShardConfig, ShardError, Shared,
-        inbox::Inbox,
-        pace::{self, Report},
-        ring::{RingConfig, sys},
-    },
+    shard::{ShardConfig, ShardError, Shared, inbox::Inbox, ring::RingConfig},
     startup::Startup,
     state::{self, GroupKeeper, Keeping},
 };
 
-/// Locked memory of glommio's own ring per executor; containers often allow 8 MiB in all.
-pub const EXECUTOR_IO_MEMORY: usize = 1 << 20;
-/// Entries of glommio's own rings: they carry one doorbell and a few timers.
-const EXECUTOR_RING_DEPTH: usize = 128;
 /// A shard that has not ticked for this long is not alive; a quiet one ticks four times a second.
 const SHARD_STALE_AFTER: Duration = Duration::from_secs(15);
-/// How long a shard may take to come up.
-const START_WITHIN: Duration = Duration::from_secs(20);
 
 /// What the main thread waits for. It comes through a `std` channel, whose wake-up is a futex: a shard must not wake
 /// anybody through a descriptor that was made after it unshared its table.
@@ -279,15 +268,6 @@ pub fn run(startup: Startup) -> anyhow::Result<()> {
     outcome
 }
 
-/// The cores that this process may run on: a container or `taskset` may have taken some away. Never empty.
-fn allowed_cores() -> Vec<usize> {
-    let allowed = rustix::thread::sched_getaffinity(None).unwrap_or_default();
-    let cores: Vec<usize> = (0..CpuSet::MAX_CPU)
-        .filter(|core| allowed.is_set(*core))
-        .collect();
-    if cores.is_empty() { vec![0] } else { cores }
-}
-
 /// How many shards these settings ask for on this machine.
 pub fn shard_count(config: &Config) -> usize {
     match usize::from(config.server.shards) {
@@ -328,211 +308,4 @@ fn shard_config(config: &Config, listen: SocketAddr, descriptors: u64, echo: boo
 fn balancers(config: &Config) -> &[IpNet] {
     let proxy_protocol = config.server.proxy_protocol.as_ref();
     proxy_protocol.map_or(&[], |proxy| proxy.from.as_slice())
-}
-
-/// Holds the port while the shards come up, so that port 0 means the same port for all of them.
-struct Port {
-    actual: SocketAddr,
-    _held: Socket,
-}
-
-impl Port {
-    fn reserve(listen: SocketAddr) -> anyhow::Result<Port> {
-        let why = || format!("cannot bind server.listen = \"{listen}\"");
-        let socket = Socket::new(
-            Domain::for_address(listen),
-            Type::STREAM,
-            Some(Protocol::TCP),
-        )
-        .with_context(why)?;
-        socket.set_reuse_address(true).with_context(why)?;
-        socket.set_reuse_port(true).with_context(why)?;
-        // Bound, but it never listens: the kernel gives it no connection.
-        socket.bind(&listen.into()).with_context(why)?;
-        let actual = socket
-            .local_addr()
-            .with_context(why)?
-            .as_socket()
-            .unwrap_or(listen);
-        Ok(Port {
-            actual,
-            _held: socket,
-        })
-    }
-}
-
-impl Shards {
-    /// Starts all shards: executors first, then descriptor tables, then rings and listeners.
-    fn start(
-        config: &Config,
-        shard_config: &ShardConfig,
-        shared: &Shared,
-        metrics: &Arc<Metrics>,
-        health: &Arc<Health>,
-        reloader: Arc<Reloader>,
-        (notify, notices): (Sender<Notice>, Receiver<Notice>),
-    ) -> anyhow::Result<Shards> {
-        let (up_at, up) = channel();
-        let cores = allowed_cores();
-        let mut gates = Vec::new();
-        for number in 0..shared.inboxes.len() {
-            let Some(shard_metrics) = metrics.shard(number) else {
-                bail!("no counters for shard {number}")
-            };
-            let placement = if config.server.pin_cores {
-                Placement::Fixed(cores[number % cores.len()])
-            } else {
-                Placement::Unbound
-            };
-            let (gate, go) = channel();
-            gates.push(gate);
-            let birth = Birth {
-                number,
-                config: shard_config.clone(),
-                shared: shared.clone(),
-                metrics: Arc::clone(metrics),
-                report: Report {
-                    number,
-                    metrics: shard_metrics,
-                    health: Arc::clone(health),
-                },
-                up: up_at.clone(),
-                go,
-                notify: notify.clone(),
-            };
-            LocalExecutorBuilder::new(placement)
-                .name(&format!("shard-{number}"))
-                .io_memory(EXECUTOR_IO_MEMORY)
-                .ring_depth(EXECUTOR_RING_DEPTH)
-                .spawn(move || birth.live())
-                .map_err(|error| {
-                    anyhow::anyhow!("cannot start the executor of shard {number}: {error}")
-                })?;
-        }
-        drop(up_at);
-        let running = gates.len();
-        let all = |step: &str| -> anyhow::Result<()> {
-            for _ in 0..running {
-                match up.recv_timeout(START_WITHIN) {
-                    Ok(Ok(())) => {}
-                    Ok(Err((number, error))) => bail!("shard {number} cannot start: {error}"),
-                    Err(_) => bail!(
-                        "a shard did not come up ({step}); glommio needs io_uring and 512 KiB of locked memory per \
-                         shard (RLIMIT_MEMLOCK)"
-                    ),
-                }
-            }
-            Ok(())
-        };
-        all("executor")?;
-        for gate in &gates {
-            let _ = gate.send(());
-        }
-        all("ring and listener")?;
-        spawn_signal_watch(notify)?;
-        Ok(Shards {
-            notices,
-            running,
-            inboxes: Arc::clone(&shared.inboxes),
-            health: Arc::clone(health),
-            reloader,
-        })
-    }
-}
-
-fn failure(number: usize, outcome: Result<(), ShardError>) -> anyhow::Error {
-    match outcome {
-        Err(error) => anyhow::anyhow!("shard {number} failed: {error}"),
-        Ok(()) => anyhow::anyhow!("shard {number} ended without being told to"),
-    }
-}
-
-/// A thread that turns SIGTERM, SIGINT and SIGHUP into notices.
-fn spawn_signal_watch(notify: Sender<Notice>) -> anyhow::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let (mut terminate, mut interrupt, mut hang_up) = {
-        let _entered = runtime.enter();
-        (
-            signal(SignalKind::terminate())?,
-            signal(SignalKind::interrupt())?,
-            signal(SignalKind::hangup())?,
-        )
-    };
-    std::thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(move || {
-            runtime.block_on(async move {
-                loop {
-                    let notice = tokio::select! {
-                        _ = terminate.recv() => Notice::Terminate,
-                        _ = interrupt.recv() => Notice::Interrupt,
-                        _ = hang_up.recv() => Notice::Reload,
-                    };
-                    if notify.send(notice).is_err() {
-                        return;
-                    }
-                }
-            });
-        })?;
-    Ok(())
-}
-
-/// What a shard needs to come to life on its thread.
-struct Birth {
-    number: usize,
-    config: ShardConfig,
-    shared: Shared,
-    metrics: Arc<Metrics>,
-    report: Report,
-    up: Sender<Result<(), (usize, ShardError)>>,
-    go: Receiver<()>,
-    notify: Sender<Notice>,
-}
-
-impl Birth {
-    async fn live(self) {
-        let Birth {
-            number,
-            config,
-            shared,
-            metrics,
-            report,
-            up,
-            go,
-            notify,
-        } = self;
-        // The executor exists. All of them must, before any descriptor table is unshared.
-        let _ = up.send(Ok(()));
-        if go.recv().is_err() {
-            return;
-        }
-        let inbox = Arc::clone(&shared.inboxes[number]);
-        let shard = sys::unshare_descriptors()
-            .map_err(ShardError::Unshare)
-            .inspect(|()| metrics.process().own_descriptor_table())
-            .and_then(|()| {
-                Shard::new(
-                    number,
-                    config,
-                    shared,
-                    Arc::clone(&report.metrics),
-                    &inbox.doorbell,
-                )
-            });
-        match shard {
-            Err(error) => drop(up.send(Err((number, error)))),
-            Ok(shard) => {
-                report.health.listening(number);
-                let _ = up.send(Ok(()));
-                let outcome = pace::run(shard, inbox, &report).await;
-                if outcome.is_ok() {
-                    report.health.ended(number);
-                }
-                let _ = notify.send(Notice::Ended(number, outcome));
-            }
-        }
-    }
 }

@@ -11,11 +11,12 @@ use std::{
 
 use anyhow::bail;
 
-use super::{Notice, failure, reload::Reloader};
+use super::{Notice, reload::Reloader};
 use crate::{
     config,
     control::{DrainOrder, Health},
     shard::{
+        ShardError,
         inbox::{Inbox, Letter},
         leaving::Plan,
     },
@@ -184,5 +185,12 @@ impl Shards {
             }
         }
         Ok(())
+    }
+}
+
+fn failure(number: usize, outcome: Result<(), ShardError>) -> anyhow::Error {
+    match outcome {
+        Err(error) => anyhow::anyhow!("shard {number} failed: {error}"),
+        Ok(()) => anyhow::anyhow!("shard {number} ended without being told to"),
     }
 }

@@ -6,9 +6,9 @@ use std::path::Path;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
-use super::*;
+use super::{sealed::KEY_UPDATE, *};
 use crate::config::{CertificateSource, Config, Tls};
-use crate::transport::{Certificates, ClientCertificates};
+use crate::transport::{Certificates, ClientCertificates, record::content};
 
 /// A certificate authority that signs both ends' certificates, in a folder.
 pub(in crate::transport) struct Authority {
