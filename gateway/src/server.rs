@@ -287,7 +287,6 @@ fn shard_config(config: &Config, listen: SocketAddr, descriptors: u64, echo: boo
         ring: RingConfig {
             buffers: config.receive.buffers as u16,
             buffer_bytes: config.receive.buffer_bytes as usize,
-            incremental: config.receive.incremental,
             collect_max: config.receive.completions_per_tick_max as usize,
         },
         connection: config.connection.clone(),

@@ -125,11 +125,6 @@ pub struct Receive {
     #[config(default = 4_096, validate = within::<256, 65_536>)]
     pub buffer_bytes: u32,
 
-    /// Let the kernel fill a buffer piece by piece, with what several connections send: a tenth less CPU per message. Has
-    /// no effect before Linux 6.12.
-    #[config(default = true)]
-    pub incremental: bool,
-
     /// Completions that a shard handles in one tick; what is left over waits for the next. Small values make
     /// messages pile up in the kernel, where one receive then takes several of a vehicle that sends often: less CPU
     /// per message, and up to connections / this value ticks of delay.

@@ -25,6 +25,8 @@ use crate::limits::{
 const LONG: usize = 2_048;
 /// How much of what a dashboard says is taken between two looks at the clock: about the shortest request.
 const STEP: usize = 64;
+/// The same over TLS.
+const STEP_OF_RECORDS: usize = 1_024;
 
 /// What a shard holds back.
 #[derive(Debug)]
@@ -240,9 +242,12 @@ impl Core {
         let connection = self.connections.get_mut(key);
         let is_dashboard =
             connection.is_some_and(|connection| matches!(connection.peer, Peer::Dashboard(_)));
-        // Over TLS nothing is taken before a record is whole, so that smaller pieces would cut nothing.
-        let in_steps = is_dashboard && !self.sessions.are_on();
-        let step = if in_steps { STEP } else { wire.len() };
+        let step = match (is_dashboard, self.sessions.are_on()) {
+            (false, _) => wire.len(),
+            (true, false) => STEP,
+            // Nothing is taken before a record is whole, so that most smaller pieces would cut nothing.
+            (true, true) => STEP_OF_RECORDS,
+        };
         let mut taken = 0;
         for step in wire.chunks_mut(step.max(1)) {
             let began = Instant::now();

@@ -302,6 +302,8 @@ pub struct Core {
     upgrades_left: usize,
     /// Connections with something to send or to end.
     flushable: Vec<Key>,
+    /// How many of those, at the front, the last tick could not serve to the end.
+    leftovers: usize,
     /// For what JSON clients say. `None` only while it is in use.
     transcoder: Option<Encoder>,
     assembly: AssemblyLimits,
@@ -375,6 +377,7 @@ impl Shard {
             upgrades: VecDeque::new(),
             upgrades_left: UPGRADES_PER_TICK_MAX,
             flushable: Vec::new(),
+            leftovers: 0,
             transcoder: Some(Encoder::new()),
             assembly: AssemblyLimits {
                 message_bytes_max: limits.message_bytes_max,
@@ -402,7 +405,7 @@ impl Shard {
         })
     }
 
-    /// One tick. What it sends goes out with [`Shard::submit`] or [`Shard::pause`].
+    /// One tick.
     ///
     /// # Errors
     /// When the ring fails, which no shard survives.
@@ -414,29 +417,18 @@ impl Shard {
         self.core.go_on_regranting(now);
         self.core.route(&mut self.ring, now);
         self.core.flush(&mut self.ring, now);
+        self.submit()?;
         Ok(Ticked {
             handled: collected + exchanged + self.core.waiting(),
             sends: self.ring.take_sends(),
         })
     }
 
-    /// Hands to the kernel what the tick has left for it.
-    ///
-    /// # Errors
-    /// As [`Shard::tick`].
-    pub fn submit(&mut self) -> Result<(), ShardError> {
+    fn submit(&mut self) -> Result<(), ShardError> {
         if self.ring.has_submissions() {
             self.ring.submit().map_err(ShardError::Enter)?;
         }
         Ok(())
-    }
-
-    /// The same, and this thread sleeps for `time`, or until much has come.
-    ///
-    /// # Errors
-    /// As [`Shard::tick`].
-    pub fn pause(&mut self, time: Duration) -> Result<(), ShardError> {
-        self.ring.pause(time).map_err(ShardError::Enter)
     }
 
     /// When a held dashboard's interval ends, if one is held.

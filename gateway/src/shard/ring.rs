@@ -8,7 +8,7 @@
 pub mod buffers;
 pub mod sys;
 
-use std::{collections::VecDeque, io, net::Shutdown, os::fd::RawFd, time::Duration};
+use std::{collections::VecDeque, io, net::Shutdown, os::fd::RawFd};
 
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue, types};
 
@@ -28,10 +28,6 @@ pub const QUEUES_BYTES: usize = SUBMISSIONS as usize
 const GET_EVENTS: u32 = 1;
 /// Enters in a row that bring nothing before the kernel's word is not believed any more. Some work completes nothing.
 const FRUITLESS_MAX: u32 = 4;
-
-/// Pieces of deferred work that end a pause early: about what may come in a tick at 100,000 messages a second, so that a
-/// flood finds a shard that is awake.
-const WORK_ENDS_PAUSE: usize = 128;
 
 /// Why a shard has no ring.
 #[derive(Debug, thiserror::Error)]
@@ -134,8 +130,6 @@ pub struct RingConfig {
     pub buffers: u16,
     /// Bytes in each.
     pub buffer_bytes: usize,
-    /// Whether one buffer may hold what several completions bring, where the kernel can.
-    pub incremental: bool,
     /// Completions that one tick takes; more are left to the next, so that a flood cannot make a tick endless.
     pub collect_max: usize,
 }
@@ -174,15 +168,9 @@ impl Ring {
         ring.submitter()
             .register_eventfd(doorbell)
             .map_err(io("registering the doorbell eventfd"))?;
-        let buffers = BufferPool::register(
-            &ring,
-            config.buffers,
-            config.buffer_bytes,
-            config.incremental,
-        )
-        .map_err(io(
-            "registering receive buffers (receive.buffers must be a power of two)",
-        ))?;
+        let buffers = BufferPool::register(&ring, config.buffers, config.buffer_bytes).map_err(
+            io("registering receive buffers (receive.buffers must be a power of two)"),
+        )?;
         Ok(Ring {
             ring,
             buffers,
@@ -335,28 +323,6 @@ impl Ring {
         self.enter(0)
     }
 
-    /// Submits what is queued and sleeps for `time`, or until much has come; deferred work that came meanwhile is then
-    /// done, in this one call.
-    ///
-    /// # Errors
-    /// As [`Ring::submit`].
-    pub fn pause(&mut self, time: Duration) -> io::Result<()> {
-        if !self.backlog.is_empty() {
-            self.enter(0)?;
-        }
-        // What is submitted here may complete here, and that is no reason to wake up.
-        let wanted = self.ring.submission().len() + WORK_ENDS_PAUSE;
-        let time = types::Timespec::from(time);
-        let args = types::SubmitArgs::new().timespec(&time);
-        match self.ring.submitter().submit_with_args(wanted, &args) {
-            Ok(_) => Ok(()),
-            Err(error) => match error.raw_os_error() {
-                Some(libc::ETIME | libc::EINTR | libc::EAGAIN | libc::EBUSY) => Ok(()),
-                _ => Err(error),
-            },
-        }
-    }
-
     /// Submits what is queued, runs the ring's deferred work, and copies completions to `out`: all that there are, or
     /// enough for a tick.
     ///
@@ -434,7 +400,7 @@ impl Ring {
         }
     }
 
-    /// Lets `handle` see (and change: unmasking is in place) the bytes of a receive, and is done with them.
+    /// Lets `handle` see (and change: unmasking is in place) the bytes of a receive, then gives the buffer back.
     /// Without a buffer, which is so for an error or an end, `handle` is not called.
     pub fn with_received<R>(
         &mut self,
@@ -444,7 +410,7 @@ impl Ring {
         let id = cqueue::buffer_select(completion.flags)?;
         let length = usize::try_from(completion.result).unwrap_or(0);
         let handled = handle(self.buffers.bytes(id, length));
-        self.buffers.done_with(id, length);
+        self.buffers.give_back(id);
         Some(handled)
     }
 }

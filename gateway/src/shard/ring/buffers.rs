@@ -1,10 +1,5 @@
 //! Receive buffers that the kernel picks from only when bytes arrive (`IORING_REGISTER_PBUF_RING`, kernel 5.19):
 //! an idle connection holds none.
-//!
-//! Where the kernel can (`IOU_PBUF_RING_INC`, 6.12) it fills a buffer piece by piece: the messages of a tick lie side by side
-//! in a few pages that the cache holds, in place of one in each page; a tenth of the CPU of receiving. A buffer is given
-//! back when its last byte has been handed over, by our own count: some kernels have said so too early (liburing issue
-//! 1545), and a buffer that is given back while the kernel still fills it would be read by two.
 
 use std::{
     io, ptr,
@@ -15,10 +10,8 @@ use io_uring::{IoUring, types::BufRingEntry};
 
 /// The buffer group's id on its ring.
 pub const GROUP: u16 = 7;
-/// What the kernel is told of a buffer, and what is remembered of it.
-pub const ENTRY_BYTES: usize = size_of::<BufRingEntry>() + size_of::<u32>();
-/// `IOU_PBUF_RING_INC`.
-const INCREMENTAL: u16 = 2;
+/// What the kernel is told of a buffer.
+pub const ENTRY_BYTES: usize = size_of::<BufRingEntry>();
 
 /// A ring of buffers shared with the kernel. Lives as long as the process: the kernel may write into it until its
 /// io_uring is gone, which happens in the background.
@@ -28,43 +21,29 @@ pub struct BufferPool {
     count: u16,
     buffer_bytes: usize,
     tail: u16,
-    /// Bytes of each buffer that the kernel has handed over since it was given; none if it takes whole buffers.
-    used: Vec<u32>,
 }
 
 impl BufferPool {
     /// Maps and registers `count` (a power of two) buffers, all of them ready, and touches their pages now rather
-    /// than under traffic. `incremental`: if the kernel can.
-    pub fn register(
-        ring: &IoUring,
-        count: u16,
-        buffer_bytes: usize,
-        incremental: bool,
-    ) -> io::Result<BufferPool> {
+    /// than under traffic.
+    pub fn register(ring: &IoUring, count: u16, buffer_bytes: usize) -> io::Result<BufferPool> {
         if !count.is_power_of_two() {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
         }
         let memory = map(usize::from(count) * buffer_bytes)?;
         let entries: *mut BufRingEntry =
             map(usize::from(count) * size_of::<BufRingEntry>())?.cast();
-        let register = |flags| {
-            // SAFETY: `entries` is a page-aligned mapping that holds `count` entries and is never unmapped.
-            unsafe {
-                ring.submitter()
-                    .register_buf_ring_with_flags(entries as u64, count, GROUP, flags)
-            }
-        };
-        let incremental = incremental && register(INCREMENTAL).is_ok();
-        if !incremental {
-            register(0)?;
-        }
+        // SAFETY: `entries` is a page-aligned mapping that holds `count` entries and is never unmapped.
+        unsafe {
+            ring.submitter()
+                .register_buf_ring_with_flags(entries as u64, count, GROUP, 0)
+        }?;
         let mut pool = BufferPool {
             entries,
             memory,
             count,
             buffer_bytes,
             tail: 0,
-            used: vec![0; if incremental { usize::from(count) } else { 0 }],
         };
         (0..count).for_each(|id| pool.give_back(id));
         Ok(pool)
@@ -75,42 +54,24 @@ impl BufferPool {
         usize::from(self.count)
     }
 
-    /// The next `length` bytes of a buffer, which the kernel has handed over with a completion. To be asked for in the
-    /// order of completions, each followed by [`BufferPool::done_with`].
+    /// The first `length` bytes of a buffer that the kernel has handed over with a completion.
     pub fn bytes(&mut self, id: u16, length: usize) -> &mut [u8] {
-        let from = self
-            .used
-            .get(usize::from(id))
-            .map_or(0, |&used| used as usize);
         assert!(
-            id < self.count && from + length <= self.buffer_bytes,
+            id < self.count && length <= self.buffer_bytes,
             "the kernel names our own buffers"
         );
-        // SAFETY: inside the mapping (asserted). The kernel gave these bytes up with the completion and gets them back
-        // only through `give_back`, which needs `&mut self` and so ends this borrow; if it goes on filling the buffer, it
-        // does so behind them. mmap zeroed it: initialised.
+        // SAFETY: inside the mapping (asserted). The kernel gave this buffer up with the completion and gets it back
+        // only through `give_back`, which needs `&mut self` and so ends this borrow. mmap zeroed it: initialised.
         unsafe {
             std::slice::from_raw_parts_mut(
-                self.memory.add(usize::from(id) * self.buffer_bytes + from),
+                self.memory.add(usize::from(id) * self.buffer_bytes),
                 length,
             )
         }
     }
 
-    /// The bytes of a completion are not looked at any more.
-    pub fn done_with(&mut self, id: u16, length: usize) {
-        if let Some(used) = self.used.get_mut(usize::from(id)) {
-            *used += length as u32;
-            if (*used as usize) < self.buffer_bytes {
-                return;
-            }
-            *used = 0;
-        }
-        self.give_back(id);
-    }
-
     /// Makes a buffer available to the kernel again.
-    fn give_back(&mut self, id: u16) {
+    pub fn give_back(&mut self, id: u16) {
         assert!(id < self.count, "the kernel names our own buffers");
         // SAFETY: the index is masked to the ring's size, so inside the mapping; the kernel reads an entry only below
         // `tail`, which is published after the entry is written (release).
