@@ -133,6 +133,11 @@ impl<'a> Desk<'a> {
         !self.quit && self.done.iter().any(Option::is_none)
     }
 
+    /// Whether the user does not want it any more.
+    pub fn has_quit(&self) -> bool {
+        self.quit
+    }
+
     /// Waits for the end of the load: the report, and what each process found.
     ///
     /// # Errors

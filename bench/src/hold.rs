@@ -320,6 +320,7 @@ mod tests {
     fn many_connections_are_read_less_often() {
         for (processes, connections) in [
             (1, 100),
+            (1, 10_000),
             (1, 19_000),
             (2, 19_000),
             (6, 17_000),
@@ -328,11 +329,12 @@ mod tests {
             let (turn, slices) = rhythm(processes, connections);
             let each = turn.as_secs_f64() * slices as f64;
             let reads = (processes * connections) as f64 / each;
-            assert!(
-                reads <= 1.3 * READS_PER_SECOND_MAX as f64 || each >= 0.19,
-                "{reads}"
-            );
-            assert!((0.19..25.0).contains(&each), "{each}");
+            if processes * connections > 10_000 {
+                assert!(reads <= 1.3 * READS_PER_SECOND_MAX as f64, "{reads}");
+            } else {
+                assert!(each >= 0.19, "{each}");
+            }
+            assert!(each < 25.0, "{each}");
         }
     }
 }

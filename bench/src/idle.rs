@@ -120,6 +120,8 @@ impl Bench<'_> {
                 self.interrupted,
             )?,
         };
+        // A load that was cut short is not the one that was asked for.
+        self.check()?;
         crew.order(Order::Stop)?;
         let (dropped, mut reasons) = await_held(&mut crew)?;
         reasons.extend(ready.reasons);

@@ -120,7 +120,11 @@ fn main() -> ExitCode {
         .and_then(|code| written.map(|()| code))
         .unwrap_or_else(|error| {
             eprintln!("longhaul-bench: {error:#}");
-            ExitCode::FAILURE
+            if error.is::<run::EndedByUser>() {
+                ExitCode::from(INTERRUPTED)
+            } else {
+                ExitCode::FAILURE
+            }
         })
 }
 

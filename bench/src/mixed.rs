@@ -156,10 +156,13 @@ fn measure(
             let left = Duration::from_nanos(until_ns.saturating_sub(now_ns()));
             desk.attend(left.min(LOOK))?;
             company.hear(Duration::ZERO)?;
-            if !desk.is_on() && now_ns() < until_ns {
-                // Only the user ends a day before its time.
+            if desk.has_quit() {
                 return Ok(None);
             }
+            ensure!(
+                desk.is_on() || now_ns() >= until_ns,
+                "the fleet's process ended its day before {hour}:00"
+            );
         }
         looks.push(Look {
             at_ns: until_ns,

@@ -19,6 +19,8 @@ use crate::view::View;
 
 /// Connections per shard of a spawned gateway: its descriptor table, and room for an uneven spread.
 const CONNECTIONS_PER_SHARD: usize = 16_000;
+/// As many as a gateway may have.
+const SHARDS_MAX: usize = 64;
 
 /// How often it is looked whether the user has had enough.
 const LOOK: Duration = Duration::from_millis(50);
@@ -37,12 +39,17 @@ pub fn watch_signals() -> anyhow::Result<Interrupted> {
     Ok(flag)
 }
 
+/// The user gave up before there was anything to report.
+#[derive(Debug, thiserror::Error)]
+#[error("ended by the user")]
+pub struct EndedByUser;
+
 /// Whether the user wants it to go on.
 ///
 /// # Errors
-/// Not any more.
+/// Not any more: [`EndedByUser`].
 pub fn check(interrupted: &Interrupted) -> anyhow::Result<()> {
-    ensure!(!interrupted.load(Ordering::Relaxed), "ended by the user");
+    ensure!(!interrupted.load(Ordering::Relaxed), EndedByUser);
     Ok(())
 }
 
@@ -90,7 +97,9 @@ pub fn gateway(
 
 /// How many shards hold so many connections.
 pub fn shards(connections: usize) -> usize {
-    connections.div_ceil(CONNECTIONS_PER_SHARD).max(1)
+    connections
+        .div_ceil(CONNECTIONS_PER_SHARD)
+        .clamp(1, SHARDS_MAX)
 }
 
 /// Which core each generator process runs on: those that the gateway's shards leave free, if there are any.

@@ -4,10 +4,9 @@
 //! the kernel takes what fits their buffers, and nothing reads.
 
 use std::process::ExitCode;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use anyhow::{bail, ensure};
+use anyhow::ensure;
 use serde_json::json;
 
 use crate::INTERRUPTED;
@@ -297,9 +296,7 @@ impl Hanging {
     fn await_ready(&mut self, interrupted: &Interrupted) -> anyhow::Result<()> {
         while self.ready < self.crew.len() {
             self.hear(LOOK)?;
-            if interrupted.load(Ordering::Relaxed) {
-                bail!("ended by the user");
-            }
+            run::check(interrupted)?;
         }
         Ok(())
     }

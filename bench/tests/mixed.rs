@@ -25,8 +25,8 @@ fn bench(arguments: &[&str]) -> Output {
         .expect("it starts")
 }
 
-/// A day with these further arguments, what it said, and the page of it.
-fn day(arguments: &[&str]) -> (Value, String) {
+/// A day with so many updates a second and these further arguments, what it said, and the page of it.
+fn day(rate: &str, arguments: &[&str]) -> (Value, String) {
     let folder = tempfile::tempdir().expect("a folder");
     let (json, html) = (
         folder.path().join("day.json"),
@@ -44,7 +44,7 @@ fn day(arguments: &[&str]) -> (Value, String) {
         "--vehicles",
         "120",
         "--rate",
-        "600",
+        rate,
         "--dashboards",
         "12",
         "--seconds",
@@ -88,7 +88,7 @@ fn number(value: &Value, pointer: &str) -> u64 {
 #[test]
 fn a_day_passes_with_everything_in_it() {
     for shards in ["1", "2"] {
-        let (report, page) = day(&["--shards", shards]);
+        let (report, page) = day("600", &["--shards", shards]);
         assert_eq!(report["passed"], true, "{report}");
         let count = |pointer: &str| number(&report, pointer);
         for wrong in [
@@ -138,6 +138,12 @@ fn a_day_passes_with_everything_in_it() {
             assert!(number(consumer, "/events_after") > 0, "{report}");
         }
         assert_eq!(count("/forgotten/open"), 0, "{report}");
+        let outside = &report["fleet"]["gateway_outside"];
+        assert!(outside["seconds"].as_f64() >= Some(9.0), "{report}");
+        assert!(
+            number(outside, "/context_switches_voluntary") > 0,
+            "{report}"
+        );
         for text in [
             "Hour by hour",
             "Connections by hour",
@@ -146,6 +152,23 @@ fn a_day_passes_with_everything_in_it() {
             assert!(page.contains(text), "{text}");
         }
     }
+}
+
+#[test]
+fn a_day_with_few_updates_lasts_until_midnight() {
+    let (report, _) = day("4", &["--shards", "1"]);
+    assert_eq!(report["passed"], true, "{report}");
+    assert_eq!(report["fleet"]["interrupted"], false, "{report}");
+    let hours = report["hours"].as_array().expect("hours");
+    assert_eq!(hours.len(), 24, "{report}");
+    // At most what was due in the day and the midnight before it.
+    let inbound = number(&report, "/fleet/inbound");
+    assert!((1..=38).contains(&inbound), "{report}");
+    assert_eq!(
+        number(&report, "/outage/connected"),
+        number(&report, "/outage/vehicles"),
+        "{report}"
+    );
 }
 
 #[test]

@@ -79,6 +79,8 @@ pub struct CurveReport {
     points: Vec<Point>,
     /// Costs that are not the same at every number of connections; no fault, but something to be explained.
     not_flat: Vec<String>,
+    /// Figures that are not compared with those beside the fewest connections, as those are not above 0.
+    not_to_the_fewest: Vec<String>,
     /// Demands that are not met.
     pub failures: Vec<String>,
     passed: bool,
@@ -94,7 +96,7 @@ struct Point {
     connections: usize,
     #[serde(flatten)]
     figures: BTreeMap<&'static str, f64>,
-    /// Of each figure to that beside the fewest connections.
+    /// Of each figure to that beside the fewest connections where it is above 0.
     ratios: BTreeMap<&'static str, f64>,
 }
 
@@ -116,6 +118,7 @@ impl CurveReport {
             command: "curve",
             parameters,
             not_flat: not_flat(&points),
+            not_to_the_fewest: not_to_the_fewest(&points),
             points,
             passed: failures.is_empty(),
             failures,
@@ -139,7 +142,7 @@ impl CurveReport {
             }
             out!("{line}");
         }
-        for remark in &self.not_flat {
+        for remark in self.not_flat.iter().chain(&self.not_to_the_fewest) {
             out!("  * {remark}");
         }
         checks::print(&self.failures);
@@ -166,24 +169,50 @@ impl Point {
     }
 }
 
-/// Figures with their ratios to the first.
+/// Figures with their ratios to the first that is above 0; none before it.
 fn points(all: Vec<(usize, BTreeMap<&'static str, f64>)>) -> Vec<Point> {
-    let first = all.first().map(|(_, figures)| figures.clone());
-    let ratio = |key: &&'static str, figure: f64| {
-        let base = *first.as_ref()?.get(key)?;
-        (base > 0.0).then(|| figure / base)
-    };
+    let mut bases = BTreeMap::new();
     all.into_iter()
-        .map(|(connections, figures)| Point {
-            name: format!("{} connections", grouped(connections as u64)),
-            connections,
-            ratios: figures
-                .iter()
-                .filter_map(|(key, &figure)| Some((*key, ratio(key, figure)?)))
-                .collect(),
-            figures,
+        .map(|(connections, figures)| {
+            for (&key, &figure) in figures.iter().filter(|&(_, &figure)| figure > 0.0) {
+                bases.entry(key).or_insert(figure);
+            }
+            let ratio =
+                |(&key, &figure): (&&'static str, &f64)| Some((key, figure / bases.get(key)?));
+            Point {
+                name: format!("{} connections", grouped(connections as u64)),
+                connections,
+                ratios: figures.iter().filter_map(ratio).collect(),
+                figures,
+            }
         })
         .collect()
+}
+
+/// In words.
+fn not_to_the_fewest(points: &[Point]) -> Vec<String> {
+    let mut found = Vec::new();
+    for column in &COLUMNS {
+        let has = |point: &&Point| point.ratios.contains_key(column.key);
+        if points.first().is_none_or(|first| has(&first)) {
+            continue;
+        }
+        if let Some(base) = points.iter().find(has) {
+            found.push(format!(
+                "{} is compared with that beside {}: it is not above 0 beside fewer",
+                column.name, base.name
+            ));
+        } else if points
+            .iter()
+            .any(|point| point.figures.contains_key(column.key))
+        {
+            found.push(format!(
+                "{} cannot be compared: it is never above 0",
+                column.name
+            ));
+        }
+    }
+    found
 }
 
 fn is_flat(ratio: f64) -> bool {
@@ -258,10 +287,27 @@ mod tests {
     fn nothing_is_a_multiple_of_nothing() {
         let points = points(vec![
             of(10, -3.0, 8_000.0, 0.0),
-            of(20, 200.0, 8_000.0, 1.0),
+            of(20, 200.0, 8_000.0, 0.0),
+            of(30, 300.0, 8_000.0, -0.1),
         ]);
-        assert_eq!(points[1].ratios.len(), 1);
-        assert_eq!(points[1].cell(&COLUMNS[0]), "200");
-        assert!(not_flat(&points).is_empty());
+        let cells: Vec<_> = points.iter().map(|p| p.cell(&COLUMNS[0])).collect();
+        assert_eq!(cells, ["-3.00", "200 ×1.00 ", "300 ×1.50*"]);
+        assert!(
+            points
+                .iter()
+                .all(|p| !p.ratios.contains_key(COLUMNS[2].key))
+        );
+        assert_eq!(
+            not_flat(&points),
+            ["gateway bytes is not flat within 15 %: 1.50 times as much beside 30 connections"]
+        );
+        assert_eq!(
+            not_to_the_fewest(&points),
+            [
+                "gateway bytes is compared with that beside 20 connections: it is not above 0 beside fewer",
+                "idle CPU % cannot be compared: it is never above 0",
+            ]
+        );
+        assert!(not_to_the_fewest(&[]).is_empty());
     }
 }

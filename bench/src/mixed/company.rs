@@ -22,7 +22,7 @@ use crate::run;
 const EVENING: f64 = 14.0 / HOURS as f64;
 /// The hour in which they come back, behind the outage.
 pub const RETURN_HOUR: usize = 20;
-/// How long nothing may be heard of them once the day is over: they give up earlier.
+/// How long they may take to end once the day is over. Where nothing comes any more they give up earlier.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What one of these dashboards got.
@@ -147,7 +147,7 @@ impl Company {
         self.publishers.order(Order::Start(epoch))
     }
 
-    /// The dashboards come back, as soon as they have left.
+    /// Orders the dashboards back. Those that have not left yet leave first, whenever that is.
     ///
     /// # Errors
     /// The process is gone.

@@ -108,6 +108,8 @@ impl<'a> Fleet<'a> {
                 self.end_hours(elapsed_ns);
             }
             let more = !stopped && self.send_due(epoch, turn);
+            // With few updates all can be received before the day is over.
+            let is_over = stopped || elapsed_ns >= self.day.at_ns(HOURS as f64);
             let before = self.traffic.presence.clients.checker.counts.delivered;
             self.traffic.attend(Duration::ZERO)?;
             let counts = &self.traffic.presence.clients.checker.counts;
@@ -121,7 +123,8 @@ impl<'a> Fleet<'a> {
                 let quiet_ns = turn.saturating_sub(sent_ns.max(received_ns));
                 // The last hour ends with what was sent in it.
                 let complete = counts.delivered + counts.conflated >= self.matches;
-                if complete && !self.traffic.is_on_the_way() || quiet_ns > QUIET_NS {
+                let settled = complete && !self.traffic.is_on_the_way();
+                if is_over && (settled || quiet_ns > QUIET_NS) {
                     break;
                 }
             }
@@ -139,7 +142,8 @@ impl<'a> Fleet<'a> {
         self.end_hour();
         self.tell_progress(epoch, now_ns(), cpu_before)?;
         let settled_ns = now_ns();
-        // The main process reads the gateway's CPU time now, before the pings below cost some.
+        tell(&Notice::Settled)?;
+        // The main process looks at the gateway now, before the pings below cost some CPU time.
         std::thread::sleep(BEFORE_CONFIRM);
         let stranded = self.traffic.stranded();
         let unconfirmed = self.confirm()?;

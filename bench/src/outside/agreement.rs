@@ -42,8 +42,8 @@ pub struct Pair {
     pub gateway: f64,
     /// How far they may be apart.
     pub tolerance: f64,
-    /// They are not further apart.
-    pub agrees: bool,
+    /// They are not further apart. None: too little was seen to say so, as they may be apart by half of it or more.
+    pub agrees: Option<bool>,
 }
 
 impl Pair {
@@ -54,13 +54,16 @@ impl Pair {
         gateway: f64,
         tolerance: f64,
     ) -> Self {
+        let is_within = (outside - gateway).abs() <= tolerance;
+        let too_little = tolerance > 0.0 && tolerance >= outside / 2.0;
         Self {
             what,
             metric,
             outside,
             gateway,
             tolerance,
-            agrees: (outside - gateway).abs() <= tolerance,
+            // What is further apart than it may be is wrong, however little it is.
+            agrees: (!is_within || !too_little).then_some(is_within),
         }
     }
 
@@ -70,7 +73,7 @@ impl Pair {
             0.0 => format!("{value}"),
             _ => format!("{value:.3}"),
         };
-        (!self.agrees).then(|| {
+        (self.agrees == Some(false)).then(|| {
             format!(
                 "{}: {} seen from outside, {} by the gateway's {} (they may be {} apart)",
                 self.what,
@@ -85,12 +88,21 @@ impl Pair {
 
 /// For people, in one line.
 pub fn line(pairs: &[Pair]) -> String {
-    let apart = pairs.iter().filter(|pair| !pair.agrees).count();
-    let names: Vec<&str> = pairs.iter().map(|pair| pair.what).collect();
-    match apart {
-        0 => format!("agree: {}", names.join(", ")),
-        _ => format!("DISAGREE in {apart} of {}", pairs.len()),
+    let those = |agrees: Option<bool>| -> Vec<&str> {
+        let those = pairs.iter().filter(|pair| pair.agrees == agrees);
+        those.map(|pair| pair.what).collect()
+    };
+    let apart = those(Some(false)).len();
+    if apart > 0 {
+        return format!("DISAGREE in {apart} of {}", pairs.len());
     }
+    let said = [
+        ("agree", those(Some(true))),
+        ("too little to compare", those(None)),
+    ];
+    let said = said.iter().filter(|(_, names)| !names.is_empty());
+    let said = said.map(|(what, names)| format!("{what}: {}", names.join(", ")));
+    said.collect::<Vec<_>>().join("; ")
 }
 
 /// What the generator sent and got, to be held against what the gateway took and gave.

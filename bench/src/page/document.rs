@@ -140,6 +140,7 @@ fn section(result: &ResultFile) -> anyhow::Result<Markup> {
         }
         @for failure in result.failures() { p.failed { (failure) } }
         @for remark in result.texts("not_flat") { p { (remark) } }
+        @for remark in result.texts("not_to_the_fewest") { p { (remark) } }
         @if limited {
             p.failed { "The generator could not keep its own schedule: latencies are its, not the gateway's." }
         }

@@ -83,6 +83,7 @@ fn a_curve_is_drawn_from_the_runs_in_it() {
     let curve = json!({
         "command": "curve", "passed": true, "runs": [run(1_000), run(10_000)],
         "not_flat": ["kernel bytes is not flat"],
+        "not_to_the_fewest": ["idle CPU % cannot be compared"],
         "points": [{"name": "1,000 connections", "gateway_bytes_per_connection": 203.0}],
         "provenance": load(Value::Null)["provenance"],
     });
@@ -95,6 +96,7 @@ fn a_curve_is_drawn_from_the_runs_in_it() {
         "curve.json, 10000 connections",
         "gateway memory per connection, 1,000 connections",
         "kernel bytes is not flat",
+        "idle CPU % cannot be compared",
         "idle, 2 dashboards of 50, beside 1000",
     ] {
         assert!(page.contains(text), "{text} is missing");

@@ -175,7 +175,7 @@ fn a_gateway_that_counts_otherwise_fails_the_run() {
         outside: 25.0,
         gateway,
         tolerance: 0.0,
-        agrees: gateway == 25.0,
+        agrees: Some(gateway == 25.0),
     };
     let mut report = Report::new(setting(), &done(good)).unwrap();
     report.agree(Ok(vec![pair(25.0)]));

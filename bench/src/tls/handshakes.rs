@@ -3,14 +3,13 @@
 use std::io::{ErrorKind, Read};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rustls::HandshakeKind;
 use socket2::SockRef;
 
 use super::Secure;
-use crate::run::Interrupted;
+use crate::run::{self, Interrupted};
 
 /// How long a server may take for anything.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -71,9 +70,7 @@ impl Clients {
         let secure = Secure::trusting(&self.certificate, self.resumes)?;
         let mut made = Made::default();
         while Instant::now() < until {
-            if interrupted.load(Ordering::Relaxed) {
-                anyhow::bail!("ended by the user");
-            }
+            run::check(interrupted)?;
             match shake_hands(self.target, &secure) {
                 Ok(HandshakeKind::Resumed) => made.resumed += 1,
                 Ok(_) => made.full += 1,

@@ -11,7 +11,7 @@ fn moment(text: &str, cpu: (f64, f64), resident: (f64, f64)) -> Moment {
 #[test]
 fn counts_must_be_equal() {
     let right = Pair::new("updates in", POSITIONS_IN, 1_000.0, 1_000.0, 0.0);
-    assert!(right.agrees && right.failure().is_none());
+    assert_eq!((right.agrees, right.failure()), (Some(true), None));
     let wrong = Pair::new("updates in", POSITIONS_IN, 1_000.0, 999.0, 0.0);
     let says = wrong.failure().unwrap();
     assert!(
@@ -20,12 +20,47 @@ fn counts_must_be_equal() {
     );
     assert!(line(std::slice::from_ref(&right)).contains("agree: updates in"));
     assert_eq!(line(&[right, wrong]), "DISAGREE in 1 of 2");
+    // Nothing was sent, and the gateway counts something.
+    let nothing = |gateway| Pair::new("updates in", POSITIONS_IN, 0.0, gateway, 0.0);
+    assert_eq!(nothing(0.0).agrees, Some(true));
+    assert_eq!(nothing(1.0).agrees, Some(false));
+}
+
+#[test]
+fn what_is_as_small_as_its_tolerance_is_not_compared() {
+    let pair = |outside, gateway| Pair::new("CPU seconds", CPU, outside, gateway, 0.02);
+    for (outside, gateway, agrees) in [
+        (0.05, 0.04, Some(true)),
+        (0.05, 0.02, Some(false)),
+        (0.04, 0.03, None),
+        (0.0, 0.0, None),
+        (0.04, 0.07, Some(false)),
+    ] {
+        let found = pair(outside, gateway);
+        assert_eq!(found.agrees, agrees, "{found:?}");
+        assert_eq!(found.failure().is_some(), agrees == Some(false));
+    }
+    let (enough, little) = (pair(0.05, 0.05), pair(0.01, 0.01));
+    assert_eq!(
+        line(&[enough.clone(), little.clone()]),
+        "agree: CPU seconds; too little to compare: CPU seconds"
+    );
+    assert_eq!(
+        line(std::slice::from_ref(&little)),
+        "too little to compare: CPU seconds"
+    );
+    assert_eq!(
+        line(&[enough, little, pair(0.04, 0.07)]),
+        "DISAGREE in 1 of 3"
+    );
 }
 
 #[test]
 fn nothing_that_is_not_a_number_agrees() {
-    assert!(!Pair::new("x", CPU, f64::NAN, 1.0, 1e9).agrees);
-    assert!(!Pair::new("x", CPU, 1.0, f64::INFINITY, 1e9).agrees);
+    for (outside, gateway) in [(f64::NAN, 1.0), (1.0, f64::NAN), (1.0, f64::INFINITY)] {
+        let pair = Pair::new("x", CPU, outside, gateway, 1e9);
+        assert_eq!(pair.agrees, Some(false), "{pair:?}");
+    }
 }
 
 #[test]
@@ -45,7 +80,7 @@ fn cpu_time_lies_between_the_looks_around_it() {
     ] {
         let pair = cpu(&before, &end(says)).unwrap();
         assert!((pair.outside - 2.05).abs() < 1e-9);
-        assert_eq!(pair.agrees, agrees, "{pair:?}");
+        assert_eq!(pair.agrees, Some(agrees), "{pair:?}");
     }
     let unknown = Moment {
         cpu_seconds: None,
@@ -62,6 +97,7 @@ fn resident_memory_in_pages_is_not_taken_for_bytes() {
         resident(&moment(&text, (0.0, 0.0), (bytes, bytes)))
             .unwrap()
             .agrees
+            .unwrap()
     };
     assert!(says(bytes) && says(bytes * 1.009) && says(bytes * 0.991));
     assert!(!says(bytes / 4_096.0) && !says(0.0) && !says(bytes * 2.0));
