@@ -92,6 +92,7 @@ impl Core {
             return;
         };
         connection.sending = true;
+        self.resent += usize::from(connection.sending_since == now.stamp());
         connection.sending_since = now.stamp();
         self.metrics.sends.inc();
         ring.send(connection.fd, key, wire);

@@ -222,8 +222,8 @@ pub enum ShardError {
 pub struct Ticked {
     /// Completions, letters, and connections left to flush: 0 is an empty tick.
     pub handled: usize,
-    /// Frames handed to the kernel.
-    pub sends: usize,
+    /// Frames handed to the kernel for connections that had one a moment ago.
+    pub resent: usize,
 }
 
 /// A shard on its ring.
@@ -304,6 +304,8 @@ pub struct Core {
     flushable: Vec<Key>,
     /// How many of those, at the front, the last tick could not serve to the end.
     leftovers: usize,
+    /// Sends of this tick to connections that were sent something in the same 10 ms.
+    resent: usize,
     /// For what JSON clients say. `None` only while it is in use.
     transcoder: Option<Encoder>,
     assembly: AssemblyLimits,
@@ -378,6 +380,7 @@ impl Shard {
             upgrades_left: UPGRADES_PER_TICK_MAX,
             flushable: Vec::new(),
             leftovers: 0,
+            resent: 0,
             transcoder: Some(Encoder::new()),
             assembly: AssemblyLimits {
                 message_bytes_max: limits.message_bytes_max,
@@ -420,7 +423,7 @@ impl Shard {
         self.submit()?;
         Ok(Ticked {
             handled: collected + exchanged + self.core.waiting(),
-            sends: self.ring.take_sends(),
+            resent: std::mem::take(&mut self.core.resent),
         })
     }
 

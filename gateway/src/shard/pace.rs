@@ -24,11 +24,11 @@ const QUIET_TICK: Duration = Duration::from_millis(250);
 /// How long connections may take to say goodbye when the shard stops.
 const STOP_WITHIN: Duration = Duration::from_secs(2);
 
-/// How long to gather updates after a tick that sent this much: as long as the sends took. Wide fan-out thereby spends
-/// at most half of the core on sends, and its frames grow fuller instead of more; a tick that sends little does not
-/// wait at all.
-fn gather(sends: usize, max: Duration) -> Duration {
-    let cost = SEND_COST * u32::try_from(sends).unwrap_or(u32::MAX).min(1 << 20);
+/// How long to gather updates after a tick that sent this much to connections that had something a moment ago: as long as
+/// those sends took. Wide fan-out thereby spends at most half of the core on sends, and its frames grow fuller instead of
+/// more. What goes to a connection now and then would only come later: a tick that sends nothing else does not wait at all.
+fn gather(resent: usize, max: Duration) -> Duration {
+    let cost = SEND_COST * u32::try_from(resent).unwrap_or(u32::MAX).min(1 << 20);
     cost.min(max)
 }
 
@@ -75,7 +75,7 @@ pub async fn run(mut shard: Shard, inbox: Arc<Inbox>, report: &Report) -> Result
         while empty < EMPTY_TICKS_BEFORE_SLEEP {
             let started = Instant::now();
             let now = clock.now();
-            let Ticked { handled, sends } = shard.tick(now)?;
+            let Ticked { handled, resent } = shard.tick(now)?;
             let busy = started.elapsed();
             report.tick(handled, busy, started);
             if shard.is_done() {
@@ -85,7 +85,7 @@ pub async fn run(mut shard: Shard, inbox: Arc<Inbox>, report: &Report) -> Result
                 return Ok(());
             }
             empty = if handled == 0 { empty + 1 } else { 0 };
-            let pause = pace.saturating_sub(busy).max(gather(sends, gather_max));
+            let pause = pace.saturating_sub(busy).max(gather(resent, gather_max));
             let has_more = handled >= shard.ring.full_batch() || shard.ring.is_behind();
             if pause.is_zero() || has_more {
                 glommio::executor().yield_now().await;

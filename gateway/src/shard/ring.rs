@@ -142,8 +142,6 @@ pub struct Ring {
     backlog: VecDeque<squeue::Entry>,
     /// Frames being sent, by slot: the kernel reads them until the send completes.
     in_flight: Vec<Option<Frame>>,
-    /// Sends since the last `take_sends`.
-    sends: usize,
     collect_max: usize,
     /// See [`Ring::is_behind`].
     is_behind: bool,
@@ -176,7 +174,6 @@ impl Ring {
             buffers,
             backlog: VecDeque::new(),
             in_flight: Vec::new(),
-            sends: 0,
             // What is taken in a tick keeps its buffer until the tick has handled it.
             collect_max: config.collect_max.min(usize::from(config.buffers)),
             is_behind: false,
@@ -257,7 +254,6 @@ impl Ring {
             .build()
             .user_data(key.tag(Op::Send));
         self.in_flight[slot] = Some(frame);
-        self.sends += 1;
         self.push(entry);
         true
     }
@@ -270,11 +266,6 @@ impl Ring {
     /// Whether the last tick left received bytes to the next, because it had enough of them.
     pub fn is_behind(&self) -> bool {
         self.is_behind
-    }
-
-    /// How many sends were asked for since the last call.
-    pub fn take_sends(&mut self) -> usize {
-        std::mem::take(&mut self.sends)
     }
 
     /// Ends one or both directions; armed operations then complete.

@@ -99,6 +99,7 @@ impl Core {
         let per_frame = config.limits.positions_per_frame_max;
         let every_bytes_max = config.limits.every_queue_bytes_max;
         let (mut matches, mut delivered) = (0u64, 0u64);
+        let mut resent = 0;
         routed.changed.drain(|fleet_id, dirty| {
             let names = Names {
                 fleet,
@@ -181,6 +182,7 @@ impl Core {
                     dashboard.named = dashboard.named.map(|named| named.max(names.size));
                     dashboard.has_sent(now);
                     connection.sending = true;
+                    resent += usize::from(connection.sending_since == now.stamp());
                     connection.sending_since = now.stamp();
                     metrics.sends.inc();
                     ring.send(connection.fd, key, wire);
@@ -190,6 +192,7 @@ impl Core {
         outbound.shared.clear();
         metrics.matches.add(matches);
         metrics.positions_out.add(delivered);
+        self.resent += resent;
     }
 }
 
