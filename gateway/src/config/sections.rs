@@ -44,9 +44,9 @@ pub struct Server {
     #[config(default = 1_000, validate = within::<0, 100_000>)]
     pub pace_us: u32,
 
-    /// The longest pause in microseconds after a tick that sent many frames. Updates gather in it, so that under wide
-    /// fan-out frames grow fuller instead of more; the pause is as long as the sends took. 0: none, which is the
-    /// least latency at the most CPU.
+    /// The longest pause in microseconds after a tick that sent many frames to dashboards that had one a moment ago.
+    /// Updates gather in it, so that under wide fan-out frames grow fuller instead of more; the pause is as long as those
+    /// sends took. 0: none, which is the least latency at the most CPU.
     /// Allowed: 0 to 100000.
     #[config(default = 4_000, validate = within::<0, 100_000>)]
     pub gather_us_max: u32,
