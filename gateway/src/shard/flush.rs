@@ -48,10 +48,7 @@ impl Core {
         self.catch_up_all();
         self.replay_bytes_left = REPLAY_BYTES_PER_TICK;
         let mut flushable = std::mem::take(&mut self.flushable);
-        // The last tick's leftovers come first: what a tick has for those who catch up goes round. All others in the order
-        // of memory, here and in the kernel (docs/performance.md says what that is worth).
-        let leftovers = std::mem::take(&mut self.leftovers).min(flushable.len());
-        flushable[leftovers..].sort_unstable_by_key(|key| key.slot);
+        put_in_order(&mut flushable, std::mem::take(&mut self.leftovers));
         for key in flushable.drain(..) {
             self.flush_one(ring, key, now);
         }
@@ -347,6 +344,13 @@ impl Core {
     }
 }
 
+/// The last tick's leftovers, which are in front, come first: what a tick has for those who catch up goes round. All others
+/// in the order of memory, here and in the kernel (docs/performance.md says what that is worth).
+fn put_in_order(flushable: &mut [Key], leftovers: usize) {
+    let leftovers = leftovers.min(flushable.len());
+    flushable[leftovers..].sort_unstable_by_key(|key| key.slot);
+}
+
 /// Takes up to `count` of the set.
 fn take_lowest(set: &mut RoaringBitmap, count: usize, mut each: impl FnMut(u32)) {
     if set.len() <= count as u64 {
@@ -393,6 +397,20 @@ mod tests {
 
     use super::*;
     use crate::session::census::Counted;
+
+    #[test]
+    fn whoever_got_nothing_comes_before_lower_slots() {
+        let mut flushable: Vec<Key> = [9, 7, 8, 3, 1, 2]
+            .map(|slot| Key {
+                slot,
+                generation: 0,
+            })
+            .into();
+        put_in_order(&mut flushable, 3);
+        let slots: Vec<u32> = flushable.iter().map(|key| key.slot).collect();
+        assert_eq!(slots, [9, 7, 8, 1, 2, 3]);
+        put_in_order(&mut flushable, 100);
+    }
 
     /// Vehicle 1 reports all the time; vehicles 2 to 5 must be sent as well.
     #[test]
